@@ -1,1 +1,328 @@
-//! .
+//! The outbox: where events and what is owed of them are kept until they are settled.
+//!
+//! The promise: what [`Outbox::record`] returned is durable. The seam speaks of intents, not of writes, so that each
+//! store decides inside itself what is contended for. This crate never learns who delivers, or how.
+
+mod memory;
+pub mod query;
+
+pub use memory::MemoryOutbox;
+pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
+
+use posthaste_events::outcome::Attempt;
+use posthaste_events::{BoxFuture, DeliveryId, EventId, Facts, Payloads, Prepared, SubscriptionId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which set of subscriptions an event was matched against; grows with every [`Outbox::enroll`].
+pub type Epoch = u64;
+
+/// A store of events and deliveries.
+///
+/// Object-safe; futures are boxed, `'static`, and may be awaited on any executor. The store owns its clock: every wait
+/// that crosses this seam is relative. Every method may be called from several tasks at once.
+pub trait Outbox: Send + Sync + 'static {
+    /// Makes `wanted` the set of subscriptions that take new events, and starts a new epoch.
+    ///
+    /// A name that was never seen gets a number; one that is known keeps its number, its standing and what it is owed.
+    /// One that is missing from `wanted` is unlisted: what it is owed is held for 7 days, then cancelled; listed again
+    /// it goes on. Durable when it returns.
+    /// PostgreSQL: an upsert into `subscription` and `epoch + 1` in one transaction.
+    fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>>;
+
+    /// Records events, all or nothing; what it answered is durable.
+    ///
+    /// One answer for each event, in order. A repeated idempotency key answers what the first one answered, with
+    /// `duplicate`. A delivery beyond its subscription's `backlog_max` is dead at birth, reason `backlog`.
+    /// PostgreSQL: one transaction that inserts events and deliveries after `select … from epoch for share`.
+    ///
+    /// # Errors
+    /// [`RecordError`]; nothing was recorded then.
+    fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>>;
+
+    /// Leases up to `want.count` due deliveries of a subscription, about `want.bytes` of payload (at least one).
+    ///
+    /// Due retries come first, then what was never tried in the order of recording. A paused, disabled or unlisted
+    /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
+    /// [`Outbox::settle`], by running out, or with the process.
+    /// PostgreSQL: `update … where … for update skip locked … returning`.
+    fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>>;
+
+    /// Says what came of leased deliveries; one answer for each, in order.
+    ///
+    /// Takes effect at once, and becomes durable with the next sync or within 20 ms: a crash before that repeats the
+    /// attempt. A lease that ran out or was settled before changes nothing and answers [`Settled::LeaseLost`].
+    /// PostgreSQL: `update … where lease = $1`, several rows in one statement.
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
+
+    /// Prolongs leases to `lease` from now; one answer for each, in order: false where the lease was lost.
+    fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> BoxFuture<Result<Vec<bool>, StoreError>>;
+
+    /// A person wants a delivery tried again now, or cancelled. Durable when it returns.
+    fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>>;
+
+    /// Changes the standing of a subscription; kept over restarts, durable when it returns.
+    ///
+    /// `None` where there is no such subscription, else the standing before.
+    fn set_standing(
+        &self,
+        subscription: SubscriptionId,
+        standing: Standing,
+    ) -> BoxFuture<Result<Option<Standing>, StoreError>>;
+
+    /// Every subscription that is listed or still owed something.
+    fn roll(&self) -> BoxFuture<Result<Roll, StoreError>>;
+
+    /// Events, the newest first; bounded in rows and in work.
+    fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>>;
+
+    /// Deliveries, those of the newest event first; bounded in rows and in work.
+    fn deliveries(&self, query: DeliveryQuery) -> BoxFuture<Result<Page<DeliveryRow, DeliveryId>, StoreError>>;
+
+    /// One event with its deliveries and their attempts.
+    fn event(&self, id: EventId) -> BoxFuture<Result<Option<EventView>, StoreError>>;
+
+    /// One delivery with its attempts.
+    fn delivery(&self, id: DeliveryId) -> BoxFuture<Result<Option<DeliveryView>, StoreError>>;
+
+    /// Does a bounded piece of the upkeep: retention, carrying forward, forgetting keys, ending the grace of unlisted
+    /// subscriptions. To be called now and then; at once again while [`Swept::more`].
+    fn sweep(&self, budget: Duration) -> BoxFuture<Result<Swept, StoreError>>;
+
+    /// Whom to tell when deliveries become due: called with the subscriptions after each commit, from any thread; it
+    /// must return at once. A hint may be lost; a scan finds what it was about.
+    fn on_due(&self, tell: Box<dyn Fn(&[SubscriptionId]) + Send + Sync>);
+
+    /// How the store is, without any wait.
+    fn health(&self) -> Health;
+
+    /// Writes and syncs what is unsettled and closes the store; later calls answer [`StoreError::Closed`].
+    fn close(&self) -> BoxFuture<Result<(), StoreError>>;
+}
+
+/// A subscription as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Its identity.
+    pub name: String,
+    /// How many deliveries it may be owed; past it a new one is dead at birth.
+    pub backlog_max: u64,
+}
+
+/// Every subscription that a store knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roll {
+    /// The epoch that holds now.
+    pub epoch: Epoch,
+    /// By number, ascending.
+    pub subscriptions: Vec<Subscribed>,
+}
+
+/// A subscription as a store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Its number in this store, never used twice.
+    pub id: SubscriptionId,
+    /// Its name.
+    pub name: String,
+    /// Whether it stands in the configuration.
+    pub listed: bool,
+    /// What it takes.
+    pub standing: Standing,
+    /// How many deliveries it is owed, held ones included.
+    pub owed: u64,
+}
+
+/// Whether a subscription takes deliveries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// It does.
+    #[default]
+    Active,
+    /// A person paused it.
+    Paused,
+    /// It was disabled, for this reason.
+    Disabled(String),
+}
+
+/// What [`Outbox::record`] answers of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its id; of a duplicate, the first one's.
+    pub id: EventId,
+    /// Whether its idempotency key was known.
+    pub duplicate: bool,
+    /// To how many subscriptions it is owed, those dead at birth included.
+    pub deliveries: u32,
+}
+
+/// How much a claim may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Deliveries at most.
+    pub count: usize,
+    /// Bytes of payload at most; the first delivery is given however long it is.
+    pub bytes: usize,
+    /// How long the lease holds.
+    pub lease: Duration,
+}
+
+/// What a claim gave.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    /// In the order in which they should be tried.
+    pub deliveries: Vec<Leased>,
+    /// When the next one is due that was not given: zero where more is due now, `None` where nothing else is owed
+    /// or the subscription takes nothing.
+    pub next_due: Option<Duration>,
+}
+
+/// A lease; never used twice by one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub u64);
+
+/// A delivery that was given out.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Its id.
+    pub delivery: DeliveryId,
+    /// The number of the attempt to be made, from 1.
+    pub attempt: u32,
+    /// How long it has been owed, without the time that it was held.
+    pub owed_for: Duration,
+    /// What is known of the event.
+    pub facts: Arc<Facts>,
+    /// What the event became.
+    pub payloads: Payloads,
+}
+
+/// What came of a leased delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Its id.
+    pub delivery: DeliveryId,
+    /// The attempt that was made; none with [`Then::Release`].
+    pub attempt: Option<Attempt>,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// It was delivered.
+    Delivered,
+    /// It is due again after so long.
+    RetryIn(Duration),
+    /// It is dead, for this reason.
+    Dead(String),
+    /// It is due again at once; with no attempt, as if it had never been given out.
+    Release,
+}
+
+/// What a settlement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It took effect.
+    Applied,
+    /// The lease was no longer held; nothing changed.
+    LeaseLost,
+}
+
+/// What a person can want of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Try it again now, whatever it is but delivered.
+    Retry,
+    /// Never try it again.
+    Cancel,
+}
+
+/// What became of a [`Wish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// There is no such delivery.
+    Unknown,
+    /// Its state does not allow it.
+    NotNow(posthaste_events::State),
+}
+
+/// What an upkeep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Events that are gone for good.
+    pub forgotten: u64,
+    /// Events whose rows were carried forward since they are still owed.
+    pub carried: u64,
+    /// Deliveries cancelled since their subscription was gone for too long.
+    pub cancelled: u64,
+    /// Whether there is more to do at once.
+    pub more: bool,
+}
+
+/// How a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Why nothing new is taken, where that is so.
+    pub refusing: Option<String>,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Generations on disk, the active one included.
+    pub generations: u64,
+    /// Events recorded since the start.
+    pub recorded_total: u64,
+    /// Syncs that returned since the start.
+    pub syncs_total: u64,
+    /// Syncs or writes that failed since the start.
+    pub failures_total: u64,
+    /// Damaged records found since the start.
+    pub damaged_total: u64,
+    /// Deliveries owed over all subscriptions.
+    pub owed: u64,
+    /// Deliveries leased at the moment.
+    pub leased: u64,
+}
+
+/// Why events were not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The subscriptions changed since the events were matched: match them again.
+    #[error("the subscriptions changed; match again")]
+    StaleEpoch,
+    /// The idempotency key of the event at this index is known with another event.
+    #[error("the idempotency key was used with another event")]
+    Conflict {
+        /// Its place in the array, from 0.
+        index: usize,
+        /// The event that has the key.
+        first: EventId,
+    },
+    /// Nothing new is taken at the moment: disk, queue.
+    #[error("nothing new is taken: {reason}")]
+    Full {
+        /// In words.
+        reason: String,
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+    /// The store failed; nothing was recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The store was closed.
+    #[error("the outbox is closed")]
+    Closed,
+    /// A write, a sync or a read failed.
+    #[error("the outbox failed: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,160 @@
+//! The message API: what can be sent to the registry's address, and what it answers.
+//!
+//! The HTTP API is a thin client of exactly these. Mailboxes are bounded: `send` waits, `try_send` fails when one is
+//! full; never use `do_send`, which ignores the bound.
+
+use crate::settings::Settings;
+use actix::Message;
+use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State};
+use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
+use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// Records one event; answered once it is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Recorded, RecordError>")]
+pub struct Record {
+    /// The event, prepared against a snapshot.
+    pub event: Prepared,
+    /// The snapshot's epoch; where it is old the registry matches again by itself.
+    pub epoch: Epoch,
+}
+
+/// Records events, all or nothing; answered once they are durable, in order.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Recorded>, RecordError>")]
+pub struct RecordBatch {
+    /// The events, prepared against one snapshot.
+    pub events: Vec<Prepared>,
+    /// The snapshot's epoch; where it is old the registry matches again by itself.
+    pub epoch: Epoch,
+}
+
+/// Lists events.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Page<EventRow, EventId>, StoreError>")]
+pub struct InspectEvents(pub EventQuery);
+
+/// Looks at one event.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<EventView>, StoreError>")]
+pub struct InspectEvent(pub EventId);
+
+/// Lists deliveries.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Page<DeliveryRow, DeliveryId>, StoreError>")]
+pub struct InspectDeliveries(pub DeliveryQuery);
+
+/// Looks at one delivery.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<DeliveryView>, StoreError>")]
+pub struct InspectDelivery(pub DeliveryId);
+
+/// Lists the subscriptions that are configured or still owed something, by name.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<SubscriptionView>, StoreError>")]
+pub struct InspectSubscriptions;
+
+/// How the engine is.
+#[derive(Debug, Message)]
+#[rtype(result = "EngineHealth")]
+pub struct InspectHealth;
+
+/// Tries a delivery again now.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Answer, StoreError>")]
+pub struct Retry(pub DeliveryId);
+
+/// Never tries a delivery again.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Answer, StoreError>")]
+pub struct Cancel(pub DeliveryId);
+
+/// Pauses a subscription: what it is owed is held. `None` where there is none of that name, else as it is then.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
+pub struct Pause(pub String);
+
+/// Ends a pause or a disabling. `None` where there is none of that name, else as it is then.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
+pub struct Resume(pub String);
+
+/// Replaces the settings; what waits goes by them from its next attempt on.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub struct Reload(pub Settings);
+
+/// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.
+#[derive(Debug, Message)]
+#[rtype(result = "broadcast::Receiver<Arc<Watched>>")]
+pub struct Watch;
+
+/// Stops taking, lets what is in flight finish for at most `grace`, returns the rest, closes the outbox.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub struct Stop {
+    /// How long deliveries in flight may go on.
+    pub grace: Duration,
+}
+
+/// An attempt, as a watcher sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// The event.
+    pub event: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// Its tenant.
+    pub tenant: Option<String>,
+    /// The subscription's name.
+    pub subscription: String,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The state of the delivery after it.
+    pub state: State,
+}
+
+/// A subscription as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscriptionView {
+    /// Its name.
+    pub name: String,
+    /// Its settings as shown, without anything secret; empty where it is no longer configured.
+    pub shown: serde_json::Map<String, serde_json::Value>,
+    /// Whose it is.
+    pub tenant: Option<String>,
+    /// Whether it is configured.
+    pub listed: bool,
+    /// What it takes.
+    pub standing: Standing,
+    /// Deliveries owed, held ones included.
+    pub backlog: u64,
+    /// Deliveries in flight.
+    pub in_flight: u64,
+    /// Whether its circuit is open.
+    pub circuit_open: bool,
+}
+
+/// How the engine is: what `/readyz` and `/metrics` tell.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EngineHealth {
+    /// The outbox.
+    pub outbox: Health,
+    /// Whether the engine is stopping.
+    pub stopping: bool,
+    /// Attempts since the start, by subscription and outcome.
+    pub attempts: Vec<(String, &'static str, u64)>,
+    /// Deliveries that died since the start, by subscription.
+    pub dead: Vec<(String, u64)>,
+    /// Deliveree actors that were made again since the start.
+    pub restarts_total: u64,
+    /// Owed deliveries, by subscription.
+    pub backlog: Vec<(String, u64)>,
+    /// The sums of the durations of attempts and their count, by subscription, in seconds.
+    pub attempt_seconds: Vec<(String, f64, u64)>,
+}

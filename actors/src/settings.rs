@@ -1,0 +1,70 @@
+//! What the actors are told of the configuration: checked values, no text to be parsed.
+
+use posthaste_events::AnyDeliveree;
+use posthaste_events::catalogue::Catalogue;
+use posthaste_events::matching::Selector;
+use posthaste_events::retry::RetryPolicy;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a running engine goes by; replaced as a whole at a reload.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The subscriptions, each name once.
+    pub subscriptions: Vec<Subscription>,
+    /// The declared event types.
+    pub catalogue: Catalogue,
+    /// How many deliveries one subscription may be owed.
+    pub backlog_max: u64,
+}
+
+/// A subscription, ready to run.
+#[derive(Clone)]
+pub struct Subscription {
+    /// Its identity over restarts and reloads.
+    pub name: String,
+    /// Which kind of deliveree it has, for listings and logs.
+    pub kind: String,
+    /// Whose it is; what fairness goes by first.
+    pub tenant: Option<String>,
+    /// Which events it wants; several sets are OR-ed, and an event that fits several makes one delivery.
+    pub selectors: Vec<Selector>,
+    /// When it tries again, and when it gives up.
+    pub retry: RetryPolicy,
+    /// How many of its calls may be under way at once; 1 or more.
+    pub concurrency: usize,
+    /// When it stops trying for a while; `None`: never.
+    pub circuit: Option<Circuit>,
+    /// How it is shown: its settings without anything secret.
+    pub shown: serde_json::Map<String, serde_json::Value>,
+    /// Makes its deliveree, when it first has work.
+    pub make: Make,
+}
+
+/// Makes a deliveree; called again where one must be made anew.
+pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
+
+/// A circuit breaker: opens when for `over` nothing succeeded and at least `failures` failed; probes with one delivery
+/// after each `pause`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circuit {
+    /// Failures at least; 1 or more.
+    pub failures: u32,
+    /// For how long nothing succeeded.
+    pub over: Duration,
+    /// How long it stays open before a probe.
+    pub pause: Duration,
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { failures: 20, over: Duration::from_secs(60), pause: Duration::from_secs(30) }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}

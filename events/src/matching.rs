@@ -1,0 +1,141 @@
+//! Which subscriptions an event is for.
+
+use crate::builtin::{OURS, is_ours};
+use crate::{Facts, Pattern, SubscriptionId};
+use serde_json::Value;
+
+/// What a subscription asks for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Selector {
+    /// Types; none: every event.
+    pub events: Vec<Pattern>,
+    /// Equality on paths of the notification payload: all must hold.
+    pub wheres: Vec<Where>,
+    /// The tenant's events only.
+    pub tenant: Option<String>,
+}
+
+/// One condition of a `where` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Where {
+    /// The path's names, from the top of `data`.
+    pub path: Vec<String>,
+    /// A string, a number or a boolean.
+    pub equals: Value,
+}
+
+impl Where {
+    /// A condition on a path such as `project.uuid`.
+    #[must_use]
+    pub fn new(path: &str, equals: Value) -> Self {
+        Self { path: path.split('.').map(str::to_owned).collect(), equals }
+    }
+
+    fn holds(&self, data: &Value) -> bool {
+        let found = self.path.iter().try_fold(data, |at, name| at.get(name));
+        match (found, &self.equals) {
+            // 1 and 1.0 are the same number.
+            (Some(Value::Number(a)), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+            (Some(a), b) => a == b,
+            (None, _) => false,
+        }
+    }
+}
+
+impl Selector {
+    /// Whether an event is meant. The daemon's own are meant only by a pattern that begins with `posthaste`.
+    #[must_use]
+    pub fn wants(&self, facts: &Facts, data: &Value) -> bool {
+        self.wants_type(facts.event_type.as_str())
+            && self.tenant.as_ref().is_none_or(|t| facts.tenant.as_ref() == Some(t))
+            && self.wheres.iter().all(|w| w.holds(data))
+    }
+
+    /// Whether the type alone is meant.
+    #[must_use]
+    pub fn wants_type(&self, event_type: &str) -> bool {
+        let ours = is_ours(event_type);
+        let meant = |p: &Pattern| (!ours || p.begins_with(OURS)) && p.matches(event_type);
+        if self.events.is_empty() { !ours } else { self.events.iter().any(meant) }
+    }
+}
+
+/// A subscription that takes new events, as matching sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// To whom.
+    pub id: SubscriptionId,
+    /// What it asks for.
+    pub selector: Selector,
+}
+
+/// Every subscription that an event is owed to, ascending.
+#[must_use]
+pub fn owed(targets: &[Target], facts: &Facts, data: &Value) -> Vec<SubscriptionId> {
+    let mut ids: Vec<_> = targets.iter().filter(|t| t.selector.wants(facts, data)).map(|t| t.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventType, Origin, Timestamp};
+    use serde_json::json;
+
+    fn facts(event_type: &str, tenant: Option<&str>) -> Facts {
+        Facts {
+            event_type: EventType::parse(event_type).unwrap(),
+            key: None,
+            tenant: tenant.map(str::to_owned),
+            origin: Origin::Record,
+            occurred_at: None,
+            recorded_at: Timestamp::from_millis(0),
+        }
+    }
+
+    fn selector(events: &[&str]) -> Selector {
+        Selector { events: events.iter().map(|p| Pattern::parse(p).unwrap()).collect(), ..Selector::default() }
+    }
+
+    #[test]
+    fn the_daemons_own_events_go_only_to_those_that_name_them() {
+        let started = facts("posthaste:daemon:started", None);
+        for (patterns, wanted) in [
+            (&["**"][..], false),
+            (&[], false),
+            (&["*:daemon:started"], false),
+            (&["posthaste:**"], true),
+            (&["posthaste:daemon:started"], true),
+            (&["**", "posthaste:delivery:*"], false),
+        ] {
+            assert_eq!(selector(patterns).wants(&started, &json!({})), wanted, "{patterns:?}");
+        }
+    }
+
+    #[test]
+    fn every_where_must_hold_and_types_of_values_count() {
+        let data = json!({"project": {"uuid": "p1", "size": 3, "open": true}});
+        let wants = |path, equals| {
+            Selector { wheres: vec![Where::new(path, equals)], ..Selector::default() }.wants(&facts("a", None), &data)
+        };
+        assert!(
+            wants("project.uuid", json!("p1")) && wants("project.size", json!(3)) && wants("project.size", json!(3.0))
+        );
+        assert!(wants("project.open", json!(true)));
+        assert!(
+            !wants("project.size", json!("3"))
+                && !wants("project.open", json!("true"))
+                && !wants("project.name", json!("x"))
+        );
+        assert!(!wants("project", json!("p1")) && !wants("uuid", json!("p1")));
+    }
+
+    #[test]
+    fn a_tenants_subscription_gets_its_own_events_only() {
+        let s = Selector { tenant: Some("acme".into()), ..Selector::default() };
+        assert!(s.wants(&facts("a", Some("acme")), &json!({})));
+        assert!(!s.wants(&facts("a", Some("other")), &json!({})) && !s.wants(&facts("a", None), &json!({})));
+    }
+}
