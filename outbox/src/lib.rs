@@ -3,6 +3,7 @@
 //! The promise: what [`Outbox::record`] returned is durable. The seam speaks of intents, not of writes, so that each
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
+pub mod disk;
 mod memory;
 pub mod query;
 

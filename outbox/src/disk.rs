@@ -1,0 +1,88 @@
+//! The seam beneath the embedded store: small keyspaces that are only appended to, and small files.
+//!
+//! The generations are written over this, so that the simulator runs the real rotation, cleaning and recovery over a
+//! disk that keeps *live* and *durable* bytes apart.
+
+use bytes::Bytes;
+
+/// The number of a generation; they grow, and one is never used twice.
+pub type Generation = u64;
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Bytes);
+
+/// A disk that failed, or whose bytes are not what was written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DiskError {
+    /// A call failed; after a failed [`Keyspace::sync`] the keyspace is poisoned: close it, never sync it again.
+    #[error("{0}")]
+    Failed(String),
+    /// There is no space left.
+    #[error("no space left on the disk")]
+    NoSpace,
+    /// The bytes can not be read as what they should be.
+    #[error("damaged: {0}")]
+    Damaged(String),
+}
+
+/// Where generations and small files lie.
+pub trait Disk: Send + Sync + 'static {
+    /// The generations that exist, ascending.
+    fn generations(&self) -> Result<Vec<Generation>, DiskError>;
+
+    /// Makes an empty keyspace; that it exists is durable when this returns.
+    fn create(&self, generation: Generation) -> Result<Box<dyn Keyspace>, DiskError>;
+
+    /// Opens a keyspace. What panics beneath comes back as [`DiskError::Damaged`].
+    fn open(&self, generation: Generation) -> Result<Box<dyn Keyspace>, DiskError>;
+
+    /// Removes a closed keyspace.
+    fn destroy(&self, generation: Generation) -> Result<(), DiskError>;
+
+    /// Every row that the raw bytes of a closed keyspace still hold whole (see the envelope), in any order, also
+    /// older versions; for one that can not be opened or whose manifest names a loss.
+    fn salvage(&self, generation: Generation) -> Result<Vec<Row>, DiskError>;
+
+    /// Bytes of a keyspace on the disk.
+    fn size(&self, generation: Generation) -> Result<u64, DiskError>;
+
+    /// The names of the files, ascending.
+    fn files(&self) -> Result<Vec<String>, DiskError>;
+
+    /// Writes a file whole or not at all; durable when this returns. Names are `[a-z0-9.-]+`.
+    fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Reads a file; `None` where there is none.
+    fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError>;
+
+    /// Reads `len` bytes of a file from `offset`; fewer at its end.
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError>;
+
+    /// Removes a file, if it is there.
+    fn remove_file(&self, name: &str) -> Result<(), DiskError>;
+
+    /// Bytes that can still be written.
+    fn free(&self) -> Result<u64, DiskError>;
+}
+
+/// One keyspace. Rows are put, never changed in place with another meaning, never deleted one by one.
+pub trait Keyspace: Send + Sync {
+    /// Puts rows, all or none of them; visible when it returns, durable only after [`Keyspace::sync`]. Values are at most
+    /// [`VALUE_MAX`] bytes long.
+    fn apply(&self, rows: Vec<Row>) -> Result<(), DiskError>;
+
+    /// Makes everything that was applied durable. A failure is final.
+    fn sync(&self) -> Result<(), DiskError>;
+
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DiskError>;
+
+    /// Up to `limit` rows with `from <= key < to`, ascending.
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, DiskError>;
+
+    /// Closes it; what was not synced may be lost.
+    fn close(self: Box<Self>);
+}
+
+/// How long a value may be, in bytes: sled moves longer ones into files that it never syncs.
+pub const VALUE_MAX: usize = 15 * 1024;
