@@ -4,9 +4,16 @@
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
 pub mod disk;
+mod ledger;
+mod limits;
+mod listing;
 mod memory;
 pub mod query;
+mod steps;
+mod story;
+mod time;
 
+pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
 pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 
