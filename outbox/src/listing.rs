@@ -64,7 +64,8 @@ pub(crate) fn deliveries<E>(
         if work >= query.work_max.max(1) {
             return Ok(Page { rows, next: last });
         }
-        work += 1;
+        // The event of the cursor was counted on the page before; counting it again could keep a page from moving on.
+        work += usize::from(query.after.is_none_or(|after| after.event != event));
         if of_event(&kept.event.facts, query) {
             for owed in kept.owed.iter().filter(behind) {
                 if rows.len() >= query.limit.max(1) || work > query.work_max.max(1) {

@@ -33,8 +33,6 @@ struct Shared {
     tell: Mutex<Option<Arc<Tell>>>,
 }
 
-type Tell = dyn Fn(&[SubscriptionId]) + Send + Sync;
-
 #[derive(Default)]
 struct Inner {
     ledger: Ledger,
@@ -415,7 +413,7 @@ impl Outbox for MemoryOutbox {
         })
     }
 
-    fn on_due(&self, tell: Box<dyn Fn(&[SubscriptionId]) + Send + Sync>) {
+    fn on_due(&self, tell: Box<Tell>) {
         *self.0.tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(tell));
     }
 
