@@ -3,6 +3,11 @@
 //! The generations are written over this, so that the simulator runs the real rotation, cleaning and recovery over a
 //! disk that keeps *live* and *durable* bytes apart.
 
+mod sim;
+mod sled;
+
+pub use sled::SledDisk;
+
 use bytes::Bytes;
 
 /// The number of a generation; they grow, and one is never used twice.
