@@ -11,7 +11,7 @@
 //! each sync adds an `fdatasync` through a descriptor that is kept from the making of the keyspace), failure told
 //! apart from damage, and a panic of sled over damaged bytes held back. It never looks into a row.
 
-use super::{Disk, DiskError, Generation, Keyspace, Row, VALUE_MAX};
+use super::{Disk, DiskError, Generation, Keyspace, Row, VALUE_MAX, is_file_name, is_generation};
 use crate::envelope;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -416,16 +416,6 @@ fn free(dir: &Path) -> Result<u64, DiskError> {
 /// Fails where so many bytes, and what sled takes beside them, would not fit.
 fn room_for(dir: &Path, bytes: u64) -> Result<(), DiskError> {
     if free(dir)? < bytes.saturating_mul(2).saturating_add(SPARE) { Err(DiskError::NoSpace) } else { Ok(()) }
-}
-
-fn is_generation(name: &str) -> bool {
-    let digits = name.strip_prefix("gen-").unwrap_or_default();
-    digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_file_name(name: &str) -> bool {
-    let plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
-    plain && !name.starts_with('.') && !name.is_empty() && name.len() <= 128 && name != "lock" && !is_generation(name)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
