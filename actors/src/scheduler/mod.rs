@@ -4,6 +4,7 @@
 //! what it returns. One test runs it over thousands of seeds for that reason. It keeps in memory only what is out of
 //! the outbox, a bounded window; what waits stays in the outbox and is asked for when it is due.
 
+pub(crate) mod actor;
 mod circuit;
 mod core;
 mod decide;
