@@ -5,4 +5,5 @@
 //! that names `actix`; it never learns which deliverees exist, nor of an HTTP server or a command line.
 
 pub mod messages;
+pub mod scheduler;
 pub mod settings;
