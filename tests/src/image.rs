@@ -69,3 +69,23 @@ fn run(command: &mut Command) -> Result<()> {
     ensure!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LoopImage;
+    use std::fs::{self, File};
+
+    #[test]
+    fn a_power_cut_keeps_what_was_synced_and_takes_what_was_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = LoopImage::make(folder.path(), "before", 32).unwrap();
+        fs::write(disk.path().join("kept"), "x").unwrap();
+        File::open(disk.path().join("kept")).unwrap().sync_all().unwrap();
+        File::open(disk.path()).unwrap().sync_all().unwrap();
+        fs::write(disk.path().join("taken"), "x").unwrap();
+        let after = disk.after_power_cut(folder.path(), "after").unwrap();
+        assert_eq!(fs::read_to_string(after.path().join("kept")).unwrap(), "x");
+        let taken = fs::read_to_string(after.path().join("taken")).unwrap_or_default();
+        assert_eq!(taken, "", "what nobody synced was on the disk");
+    }
+}

@@ -25,7 +25,8 @@ pub use load::{Load, Shape};
 pub use network::PrivateNetwork;
 pub use receiver::{Receiver, Reply, Request};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Locks; a holder that panicked has failed its test already, what it left is still worth reading.
@@ -49,5 +50,33 @@ pub fn until<T>(
         }
         anyhow::ensure!(Instant::now() < end, "not within {bound:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A number that threads share.
+#[derive(Debug, Clone, Default)]
+pub struct Count(Arc<AtomicU64>);
+
+impl Count {
+    /// A number to begin with.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(number)))
+    }
+
+    /// Adds to it.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::SeqCst);
+    }
+
+    /// Replaces it.
+    pub fn set(&self, number: u64) {
+        self.0.store(number, Ordering::SeqCst);
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
     }
 }

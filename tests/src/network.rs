@@ -68,3 +68,37 @@ impl Drop for PrivateNetwork {
         drop(self.keeper.wait());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PrivateNetwork;
+    use crate::{names, process};
+    use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs};
+
+    #[test]
+    fn every_address_leads_to_a_listener_of_ours_and_is_counted() {
+        let network = PrivateNetwork::make().unwrap();
+        let before = process::connections_begun(network.keeper.id()).unwrap();
+        let reached = network.run(|| {
+            let listener = TcpListener::bind("[::]:0")?;
+            let port = listener.local_addr()?.port();
+            let _out = TcpStream::connect((Ipv4Addr::new(8, 8, 8, 8), port))?;
+            Ok(listener.accept()?.0.local_addr()?.ip().to_canonical())
+        });
+        assert_eq!(reached.unwrap(), IpAddr::from([8, 8, 8, 8]));
+        assert_eq!(process::connections_begun(network.keeper.id()).unwrap(), before + 1);
+    }
+
+    #[test]
+    fn names_resolve_to_what_a_test_says() {
+        let network = PrivateNetwork::make().unwrap();
+        let found = network.run(|| {
+            names::serve(|name| (name == "here.test").then(|| vec![IpAddr::from([10, 1, 2, 3])]))?;
+            let missing = "gone.test:80".to_socket_addrs().is_err();
+            Ok(("here.test:80".to_socket_addrs()?.next(), missing))
+        });
+        let (address, missing) = found.unwrap();
+        assert_eq!(address.unwrap().ip(), IpAddr::from([10, 1, 2, 3]));
+        assert!(missing, "a name that is not there was found");
+    }
+}
