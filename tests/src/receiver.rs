@@ -4,8 +4,9 @@
 
 use crate::held;
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,6 +21,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
+    /// The address of ours that the connection was made to.
+    pub reached: IpAddr,
 }
 
 impl Request {
@@ -52,8 +55,9 @@ struct Shared {
     handler: Box<Handler>,
     closing: AtomicBool,
     requests: AtomicU64,
-    /// Kept so that closing can break connections that wait for a next request.
-    open: Mutex<Vec<TcpStream>>,
+    /// By number, so that closing can break connections that wait for a next request. Each is taken out when it ends:
+    /// a copy that stays would keep the socket open.
+    open: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 impl Receiver {
@@ -76,23 +80,25 @@ impl Receiver {
             handler: Box::new(handler),
             closing: AtomicBool::new(false),
             requests: AtomicU64::new(0),
-            open: Mutex::new(Vec::new()),
+            open: Mutex::new(BTreeMap::new()),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
-            for stream in listener.incoming() {
+            for (number, stream) in (0..).zip(listener.incoming()) {
                 if accepting.closing.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
                 if let Ok(copy) = stream.try_clone() {
-                    let mut open = held(&accepting.open);
-                    open.retain(|s| s.peer_addr().is_ok());
-                    open.push(copy);
+                    held(&accepting.open).insert(number, copy);
                 }
                 let shared = Arc::clone(&accepting);
-                // A peer that breaks off is no failure of the receiver.
-                thread::spawn(move || drop(shared.serve(stream)));
+                thread::spawn(move || {
+                    let mut wire = BufReader::with_capacity(64 * 1024, stream);
+                    // A peer that breaks off is no failure of the receiver.
+                    drop(shared.serve(&mut wire));
+                    drop(held(&shared.open).remove(&number));
+                });
             }
         });
         Ok(Self { address, shared })
@@ -122,18 +128,18 @@ impl Drop for Receiver {
         self.shared.closing.store(true, Ordering::SeqCst);
         // Wakes `accept`.
         drop(TcpStream::connect_timeout(&self.address, Duration::from_millis(200)));
-        for stream in held(&self.shared.open).drain(..) {
+        for stream in held(&self.shared.open).values() {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
 }
 
 impl Shared {
-    fn serve(&self, stream: TcpStream) -> Result<()> {
-        stream.set_nodelay(true)?;
-        let mut wire = BufReader::with_capacity(64 * 1024, stream);
+    fn serve(&self, wire: &mut BufReader<TcpStream>) -> Result<()> {
+        wire.get_ref().set_nodelay(true)?;
+        let reached = wire.get_ref().local_addr()?.ip().to_canonical();
         while !self.closing.load(Ordering::SeqCst) {
-            let Some(request) = read_request(&mut wire)? else { return Ok(()) };
+            let Some(request) = read_request(wire, reached)? else { return Ok(()) };
             self.requests.fetch_add(1, Ordering::SeqCst);
             match (self.handler)(&request) {
                 Reply::Status(status) => write(wire.get_mut(), status, &[], b"")?,
@@ -162,7 +168,7 @@ fn write(stream: &mut TcpStream, status: u16, headers: &[(&'static str, String)]
     Ok(stream.write_all(&bytes)?)
 }
 
-fn read_request(wire: &mut impl BufRead) -> Result<Option<Request>> {
+fn read_request(wire: &mut impl BufRead, reached: IpAddr) -> Result<Option<Request>> {
     let mut line = String::new();
     if wire.take(64 * 1024).read_line(&mut line)? == 0 {
         return Ok(None);
@@ -182,5 +188,5 @@ fn read_request(wire: &mut impl BufRead) -> Result<Option<Request>> {
     let mut body = Vec::new();
     let read = wire.take(length).read_to_end(&mut body)?;
     anyhow::ensure!(read as u64 == length, "the body broke off");
-    Ok(Some(Request { path, headers, body }))
+    Ok(Some(Request { path, headers, body, reached }))
 }

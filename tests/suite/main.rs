@@ -5,7 +5,11 @@
 
 mod backlog;
 mod disk_full;
+mod guard;
+mod hostile;
 mod kill;
+mod libraries;
+mod newcomer;
 mod power_cut;
 mod stop;
 
