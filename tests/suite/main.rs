@@ -12,6 +12,7 @@ mod libraries;
 mod newcomer;
 mod power_cut;
 mod stop;
+mod tidy;
 
 use anyhow::Result;
 use std::path::Path;
