@@ -1,5 +1,7 @@
 //! What can be typed, and with which code it ends.
 
+mod talk;
+
 use super::*;
 use clap::CommandFactory as _;
 
