@@ -12,7 +12,7 @@ pub(super) struct Serve {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
-    /// How the log looks; by default human on a terminal, else JSON.
+    /// How the log looks; human by default.
     #[arg(long, value_enum)]
     log_format: Option<Format>,
     /// What is logged: error, warn, info, debug, trace; RUST_LOG says more.

@@ -58,6 +58,15 @@ fn what_comes_from_outside_is_never_shown() {
 }
 
 #[test]
+fn what_comes_from_outside_is_listed_as_it_was_written() {
+    let text = with("timeout = \"2s\"", "where = { a = \"env:X\" }");
+    let config = load_text(&text, &[("X", CANARY)]).unwrap_or_else(|p| panic!("{}", told(&p)));
+    let subscription = &config.subscriptions[0];
+    assert_eq!(subscription.selectors[0].wheres[0].equals, CANARY);
+    assert!(!format!("{:?}", subscription.shown).contains(CANARY));
+}
+
+#[test]
 fn a_variable_overrides_a_key() {
     let env = [
         ("POSTHASTE__DAEMON__LISTEN", "127.0.0.1:77"),
