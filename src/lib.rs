@@ -2,4 +2,5 @@
 //!
 //! This crate joins the rooms: [`config`] reads what is wanted, [`cli`] is the command line.
 
+pub mod cli;
 pub mod config;
