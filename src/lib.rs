@@ -1,1 +1,3 @@
 //! .
+#[cfg(feature = "fault-injection")]
+pub mod fault;
