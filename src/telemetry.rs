@@ -69,8 +69,9 @@ pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard>
         None => EnvFilter::new("info"),
     };
     let colors = io::stderr().is_terminal();
-    let (lines, guard) = writer(io::stderr(), QUEUE_MAX)?;
-    let build = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors).with_writer(lines);
+    let (lines, guard) = writer(io::stderr(), format, QUEUE_MAX, &DROPPED)?;
+    let build =
+        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors).with_writer(lines);
     let started = match format {
         LogFormat::Human => build.try_init(),
         LogFormat::Json => build.json().flatten_event(true).try_init(),
@@ -85,26 +86,31 @@ enum Entry {
 }
 
 /// A place for lines, and the thread that writes them to `out`.
-fn writer(out: impl Write + Send + 'static, queue_max: usize) -> io::Result<(Lines, LogGuard)> {
+fn writer(
+    out: impl Write + Send + 'static,
+    format: LogFormat,
+    queue_max: usize,
+    dropped: &'static AtomicU64,
+) -> io::Result<(Lines, LogGuard)> {
     let (queue, entries) = sync_channel(queue_max);
     let (tell, done) = sync_channel(1);
     thread::Builder::new().name("log".into()).spawn(move || {
-        write_all(out, &entries);
+        write_all(out, format, &entries, dropped);
         // Nobody waits where the process goes on.
         let _ = tell.try_send(());
     })?;
-    Ok((Lines(queue.clone()), LogGuard { queue, done }))
+    Ok((Lines { queue: queue.clone(), dropped }, LogGuard { queue, done }))
 }
 
-fn write_all(mut out: impl Write, entries: &Receiver<Entry>) {
+fn write_all(mut out: impl Write, format: LogFormat, entries: &Receiver<Entry>, dropped: &AtomicU64) {
     let mut told = 0;
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     // Bounded by the senders: when the last is gone, so is this.
     while let Some(end) = next_piece(entries, &mut piece) {
-        let dropped = lines_dropped();
-        if dropped > told {
-            let _ = writeln!(piece, "{} log lines were dropped: they came faster than they could be written", dropped - told);
-            told = dropped;
+        let now = dropped.load(Ordering::Relaxed);
+        if now > told {
+            piece.extend_from_slice(notice(format, now - told).as_bytes());
+            told = now;
         }
         // A log that cannot be written has no place to say so.
         let _ = out.write_all(&piece).and_then(|()| out.flush());
@@ -112,6 +118,15 @@ fn write_all(mut out: impl Write, entries: &Receiver<Entry>) {
         if end {
             return;
         }
+    }
+}
+
+/// Tells how many lines are missing here.
+fn notice(format: LogFormat, missing: u64) -> String {
+    let words = "log lines were dropped: they came faster than they could be written";
+    match format {
+        LogFormat::Human => format!("{missing} {words}\n"),
+        LogFormat::Json => format!("{{\"level\":\"WARN\",\"message\":\"{missing} {words}\"}}\n"),
     }
 }
 
@@ -138,19 +153,22 @@ fn next_piece(entries: &Receiver<Entry>, piece: &mut Vec<u8>) -> Option<bool> {
 }
 
 /// Where `tracing` puts its lines; never blocks.
-struct Lines(SyncSender<Entry>);
+struct Lines {
+    queue: SyncSender<Entry>,
+    dropped: &'static AtomicU64,
+}
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { queue: &self.0, bytes: Vec::new() }
+        Line { lines: self, bytes: Vec::new() }
     }
 }
 
 /// One line, sent when it is whole.
 struct Line<'a> {
-    queue: &'a SyncSender<Entry>,
+    lines: &'a Lines,
     bytes: Vec<u8>,
 }
 
@@ -175,8 +193,8 @@ impl Drop for Line<'_> {
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Entry::Line(line)) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+        if let Err(TrySendError::Full(_)) = self.lines.queue.try_send(Entry::Line(line)) {
+            self.lines.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -209,8 +227,9 @@ mod tests {
 
     #[test]
     fn lines_are_whole_bounded_and_written_before_the_end() {
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = writer(sink.clone(), 16).unwrap();
+        let (lines, guard) = writer(sink.clone(), LogFormat::Human, 16, &DROPPED).unwrap();
         lines.make_writer().write_all(b"first\n").unwrap();
         lines.make_writer().write_all(&vec![b'x'; LINE_MAX * 2]).unwrap();
         drop(guard);
@@ -222,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_stuck_stream_drops_lines_counts_them_and_blocks_nobody() {
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = writer(sink.clone(), 4).unwrap();
-        let before = lines_dropped();
+        let (lines, guard) = writer(sink.clone(), LogFormat::Json, 4, &DROPPED).unwrap();
         {
             let _stuck = sink.held();
             // None of these waits, or the test would never end.
@@ -232,9 +251,10 @@ mod tests {
                 lines.make_writer().write_all(b"line\n").unwrap();
             }
         }
-        assert!(lines_dropped() > before);
+        assert!(DROPPED.load(Ordering::Relaxed) > 0);
         drop(guard);
         let text = String::from_utf8(sink.held().clone()).unwrap();
-        assert!(text.contains("log lines were dropped"), "{text}");
+        let notice = text.lines().find(|l| l.contains("log lines were dropped")).unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(notice).is_ok(), "{notice}");
     }
 }

@@ -128,9 +128,8 @@ impl Access {
             return not_from_a_web_page(request.headers()).map(|()| Caller { tenant: None });
         }
         let presented = request.headers().get(header::AUTHORIZATION).and_then(|v| bearer(v.as_bytes()));
-        let presented = presented.ok_or_else(|| {
-            Problem::unauthorized("a token is needed: send it as `Authorization: Bearer …`")
-        })?;
+        let presented = presented
+            .ok_or_else(|| Problem::unauthorized("a token is needed: send it as `Authorization: Bearer …`"))?;
         let token = self.find(presented).ok_or_else(|| Problem::unauthorized("this token is not known here"))?;
         if !token.scopes.iter().any(|s| s.includes(scope)) {
             let (name, scope) = (&token.name, scope.as_str());
@@ -214,7 +213,15 @@ mod tests {
 
     #[test]
     fn no_token_or_an_unknown_one_is_401_and_a_missing_scope_403() {
-        for value in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer nobody", "Bearer app-token-012345678", "app-token-0123456789"] {
+        for value in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic YTpi",
+            "Bearer nobody",
+            "Bearer app-token-012345678",
+            "app-token-0123456789",
+        ] {
             assert_eq!(ask(&access(), &[("authorization", value)], Scope::Record), Err(401), "{value:?}");
         }
         assert_eq!(ask(&access(), &[], Scope::Read), Err(401));

@@ -5,8 +5,8 @@ use super::problem::Problem;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
 use posthaste_actors::messages::{
-    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscriptions, Pause,
-    Record, RecordBatch, Resume, Retry, Watch,
+    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscriptions,
+    Pause, Record, RecordBatch, Resume, Retry, Watch,
 };
 use std::time::Duration;
 

@@ -41,8 +41,7 @@ pub(super) async fn post(
     let (body, mut share) = shared.intake.body(&request, payload).await?;
     let began = shared.clock.elapsed();
     let snapshot = (shared.snapshot)();
-    let against =
-        Against { snapshot: &snapshot, tenant: tenant.as_deref(), idempotency_key, now: shared.clock.wall() };
+    let against = Against { snapshot: &snapshot, tenant: tenant.as_deref(), idempotency_key, now: shared.clock.wall() };
     let posted = posted::read(&body, &against)?;
     drop(body);
     let mut answer = String::with_capacity(96);

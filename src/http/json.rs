@@ -26,8 +26,7 @@ pub(crate) struct NotJson {
 /// [`NotJson`] with the first fault: no UTF-8, no JSON, something behind it, a lone surrogate, over [`DEPTH_MAX`]
 /// levels, a member's name twice in one object.
 pub(crate) fn check(bytes: &[u8]) -> Result<&str, NotJson> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|e| NotJson { at: e.valid_up_to(), what: "this is not UTF-8" })?;
+    let text = std::str::from_utf8(bytes).map_err(|e| NotJson { at: e.valid_up_to(), what: "this is not UTF-8" })?;
     Scan { text, bytes, at: 0, open: Vec::new(), names: Vec::new() }.run()?;
     Ok(text)
 }
@@ -270,8 +269,16 @@ mod tests {
     fn whole_json_texts_are_taken() {
         let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
         for text in [
-            "{}", " [ ] ", "\"\\ud83d\\ude00 \\/\"", "-0.5e+3", "0", "1E9", "[1,{\"a\":null,\"b\":[true,false]}]\n",
-            "1e999", &deep, r#"{"a":{"a":1},"b":{"a":2}}"#,
+            "{}",
+            " [ ] ",
+            "\"\\ud83d\\ude00 \\/\"",
+            "-0.5e+3",
+            "0",
+            "1E9",
+            "[1,{\"a\":null,\"b\":[true,false]}]\n",
+            "1e999",
+            &deep,
+            r#"{"a":{"a":1},"b":{"a":2}}"#,
         ] {
             assert!(check(text.as_bytes()).is_ok(), "{text}");
         }
@@ -282,9 +289,34 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
         let many = format!("{{{}\"k3\":0}}", (0..20).map(|n| format!("\"k{n}\":0,")).collect::<String>());
         let cases: [&[u8]; 29] = [
-            b"", b" ", b"{", b"{} {}", b"\xff", b"\"\\ud800\"", b"\"\\ud800x\"", b"\"\\ud800\\n\"", b"\"\\udc00\"",
-            b"\"\\ud800\\ud800\"", b"nul", b"{\"a\":1,}", b"[1,]", b"[1 2]", b"{\"a\" 1}", b"{a:1}", b"01", b"-", b"1.",
-            b"1e", b"+1", b".5", b"NaN", b"\"\n\"", b"'a'", b"\"\\u12g4\"", b"\xef\xbb\xbf{}", br#"{"a":1,"\u0061":2}"#,
+            b"",
+            b" ",
+            b"{",
+            b"{} {}",
+            b"\xff",
+            b"\"\\ud800\"",
+            b"\"\\ud800x\"",
+            b"\"\\ud800\\n\"",
+            b"\"\\udc00\"",
+            b"\"\\ud800\\ud800\"",
+            b"nul",
+            b"{\"a\":1,}",
+            b"[1,]",
+            b"[1 2]",
+            b"{\"a\" 1}",
+            b"{a:1}",
+            b"01",
+            b"-",
+            b"1.",
+            b"1e",
+            b"+1",
+            b".5",
+            b"NaN",
+            b"\"\n\"",
+            b"'a'",
+            b"\"\\u12g4\"",
+            b"\xef\xbb\xbf{}",
+            br#"{"a":1,"\u0061":2}"#,
             many.as_bytes(),
         ];
         for bytes in cases.into_iter().chain([deep.as_bytes()]) {

@@ -189,11 +189,8 @@ impl Drop for Active {
 macro_rules! application {
     ($shared:expr) => {{
         let shared: web::Data<Shared> = $shared;
-        App::new()
-            .app_data(shared.clone())
-            .configure(routes)
-            .default_service(web::to(nothing_here))
-            .wrap_fn(move |request, service| {
+        App::new().app_data(shared.clone()).configure(routes).default_service(web::to(nothing_here)).wrap_fn(
+            move |request, service| {
                 let active = Active::new(&shared);
                 let route = Route::of(request.path());
                 let answer = service.call(request);
@@ -202,7 +199,8 @@ macro_rules! application {
                     answered(&active.0, route, &mut response);
                     Ok(response)
                 }
-            })
+            },
+        )
     }};
 }
 
@@ -210,7 +208,11 @@ macro_rules! application {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn listen(shared: web::Data<Shared>, address: SocketAddr, workers: usize) -> std::io::Result<(Server, Vec<SocketAddr>)> {
+pub fn listen(
+    shared: web::Data<Shared>,
+    address: SocketAddr,
+    workers: usize,
+) -> std::io::Result<(Server, Vec<SocketAddr>)> {
     let server = HttpServer::new(move || application!(shared.clone()))
         .workers(workers)
         .max_connections(CONNECTIONS_MAX)

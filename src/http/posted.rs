@@ -46,7 +46,8 @@ pub(crate) enum Posted {
 /// 400 where it is not one whole JSON text, 403 where an event is another tenant's than the caller's, 413 where a
 /// payload is too long, else 422 with every fault.
 pub(crate) fn read(body: &[u8], against: &Against<'_>) -> Result<Posted, Problem> {
-    let text = json::check(body).map_err(|e| Problem::unreadable(format!("the body is not one whole JSON text: {e}")))?;
+    let text =
+        json::check(body).map_err(|e| Problem::unreadable(format!("the body is not one whole JSON text: {e}")))?;
     let mut reading = Reading { against, faults: Vec::new(), foreign: false, too_large: false };
     let posted = if text.trim_ascii_start().starts_with('[') {
         // An array of anything: the elements are judged one by one.
@@ -328,8 +329,12 @@ mod tests {
 
     #[test]
     fn in_an_array_each_pointer_has_its_place() {
-        let body = json!([{"type": "a:b"}, {"type": "a:undeclared"}, 7, {"properties": {}}, {"type": "posthaste:test"}]);
-        assert_eq!(refused(&body.to_string()), (422, ["/1/type", "/2", "/3/type", "/4/type"].map(str::to_owned).to_vec()));
+        let body =
+            json!([{"type": "a:b"}, {"type": "a:undeclared"}, 7, {"properties": {}}, {"type": "posthaste:test"}]);
+        assert_eq!(
+            refused(&body.to_string()),
+            (422, ["/1/type", "/2", "/3/type", "/4/type"].map(str::to_owned).to_vec())
+        );
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Query {
     /// # Errors
     /// 422 with every fault; a parameter that nobody took out is one.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        self.faults.extend(self.pairs.iter().map(|(name, _)| Fault::parameter(name, "there is no such parameter here")));
+        self.faults
+            .extend(self.pairs.iter().map(|(name, _)| Fault::parameter(name, "there is no such parameter here")));
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::wrong(self.faults)) }
     }
 }
@@ -96,7 +97,9 @@ mod tests {
         assert_eq!(limit(""), Some(100));
         assert_eq!((limit("limit=1"), limit("limit=1000")), (Some(1), Some(1_000)));
         assert_eq!((limit("limit=1001"), limit("limit=99999999999999999999999")), (Some(1_000), Some(1_000)));
-        for wrong in ["limit=0", "limit=", "limit=-1", "limit=ten", "limit=1.5", "limit=+5", "limit=5&limit=5", "limit=%ff"] {
+        for wrong in
+            ["limit=0", "limit=", "limit=-1", "limit=ten", "limit=1.5", "limit=+5", "limit=5&limit=5", "limit=%ff"]
+        {
             assert_eq!(limit(wrong), None, "{wrong}");
         }
     }
