@@ -108,6 +108,8 @@ fn engine(out: &mut String, health: &EngineHealth, stopping: bool) -> fmt::Resul
     one(out, "deliveries_owed", "gauge", "Deliveries owed, held ones included.", "", outbox.owed)?;
     one(out, "deliveries_leased", "gauge", "Deliveries being tried.", "", outbox.leased)?;
     one(out, "deliveree_restarts_total", "counter", "Deliveree actors made again.", "", health.restarts_total)?;
+    let lost = health.leases_lost_total;
+    one(out, "leases_lost_total", "counter", "Outcomes that came after their lease had ended.", "", lost)?;
     let dropped = crate::telemetry::lines_dropped();
     one(out, "log_lines_dropped_total", "counter", "Log lines that found no room.", "", dropped)?;
 

@@ -1,14 +1,12 @@
 //! What the daemon says of itself: log lines, for people or as JSON.
 //!
-//! Lines are written by a thread of their own from a bounded queue, so that a slow terminal or pipe never slows a
+//! Lines go to the standard error stream through a bounded queue, so that a slow terminal or pipe never slows a
 //! delivery. What finds no room is dropped and counted: the count stands in `/metrics`, and a line tells it once there
 //! is room again. A line has at most [`LINE_MAX`] bytes.
 
+use crate::lines::{Lines, LinesGuard};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread;
-use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -16,10 +14,6 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINE_MAX: usize = 8 * 1024;
 /// Lines that may wait to be written.
 const QUEUE_MAX: usize = 8_192;
-/// Lines that are written with one call.
-const PIECE_BYTES: usize = 64 * 1024;
-/// How long the end of the process waits for lines that are still to be written.
-const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -43,17 +37,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 #[must_use]
 pub struct LogGuard {
-    queue: SyncSender<Entry>,
-    done: Receiver<()>,
-}
-
-impl Drop for LogGuard {
-    fn drop(&mut self) {
-        // Waits for room at most as long as for the end.
-        if self.queue.send(Entry::End).is_ok() {
-            let _ = self.done.recv_timeout(FLUSH_WAIT_MAX);
-        }
-    }
+    _lines: LinesGuard,
 }
 
 /// Sends log lines to the standard error stream from now on.
@@ -65,110 +49,55 @@ impl Drop for LogGuard {
 pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
     let filter = match level {
         Some(level) => EnvFilter::try_new(level)?,
-        None if std::env::var_os("RUST_LOG").is_some() => EnvFilter::try_from_default_env()?,
+        None if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => EnvFilter::try_from_default_env()?,
         None => EnvFilter::new("info"),
     };
     let colors = io::stderr().is_terminal();
-    let (lines, guard) = writer(io::stderr(), format, QUEUE_MAX, &DROPPED)?;
-    let build =
-        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors).with_writer(lines);
+    let (lines, guard) = Lines::start("log", io::stderr(), QUEUE_MAX, notices(format, &DROPPED))?;
+    let place = Place { lines, dropped: &DROPPED };
+    let build = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(place);
     let started = match format {
-        LogFormat::Human => build.try_init(),
-        LogFormat::Json => build.json().flatten_event(true).try_init(),
+        LogFormat::Human => build.with_ansi(colors).try_init(),
+        LogFormat::Json => build.json().flatten_event(true).with_current_span(false).try_init(),
     };
     started.map_err(|e| anyhow::anyhow!("logs cannot be started: {e}"))?;
-    Ok(guard)
+    Ok(LogGuard { _lines: guard })
 }
 
-enum Entry {
-    Line(Vec<u8>),
-    End,
-}
-
-/// A place for lines, and the thread that writes them to `out`.
-fn writer(
-    out: impl Write + Send + 'static,
-    format: LogFormat,
-    queue_max: usize,
-    dropped: &'static AtomicU64,
-) -> io::Result<(Lines, LogGuard)> {
-    let (queue, entries) = sync_channel(queue_max);
-    let (tell, done) = sync_channel(1);
-    thread::Builder::new().name("log".into()).spawn(move || {
-        write_all(out, format, &entries, dropped);
-        // Nobody waits where the process goes on.
-        let _ = tell.try_send(());
-    })?;
-    Ok((Lines { queue: queue.clone(), dropped }, LogGuard { queue, done }))
-}
-
-fn write_all(mut out: impl Write, format: LogFormat, entries: &Receiver<Entry>, dropped: &AtomicU64) {
+/// Tells, once there is room again, how many lines are missing.
+fn notices(format: LogFormat, dropped: &'static AtomicU64) -> Box<crate::lines::Remark> {
     let mut told = 0;
-    let mut piece = Vec::with_capacity(PIECE_BYTES);
-    // Bounded by the senders: when the last is gone, so is this.
-    while let Some(end) = next_piece(entries, &mut piece) {
-        let now = dropped.load(Ordering::Relaxed);
-        if now > told {
-            piece.extend_from_slice(notice(format, now - told).as_bytes());
-            told = now;
+    Box::new(move || {
+        let missing = dropped.load(Ordering::Relaxed) - told;
+        if missing == 0 {
+            return None;
         }
-        // A log that cannot be written has no place to say so.
-        let _ = out.write_all(&piece).and_then(|()| out.flush());
-        piece.clear();
-        if end {
-            return;
-        }
-    }
-}
-
-/// Tells how many lines are missing here.
-fn notice(format: LogFormat, missing: u64) -> String {
-    let words = "log lines were dropped: they came faster than they could be written";
-    match format {
-        LogFormat::Human => format!("{missing} {words}\n"),
-        LogFormat::Json => format!("{{\"level\":\"WARN\",\"message\":\"{missing} {words}\"}}\n"),
-    }
-}
-
-/// Waits for lines and takes as many as there are, up to [`PIECE_BYTES`]; true at the end, `None` behind it.
-fn next_piece(entries: &Receiver<Entry>, piece: &mut Vec<u8>) -> Option<bool> {
-    let first = loop {
-        match entries.recv_timeout(Duration::from_secs(60)) {
-            Ok(entry) => break entry,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return None,
-        }
-    };
-    let mut next = Some(first);
-    while let Some(entry) = next.take() {
-        match entry {
-            Entry::End => return Some(true),
-            Entry::Line(line) => piece.extend_from_slice(&line),
-        }
-        if piece.len() < PIECE_BYTES {
-            next = entries.try_recv().ok();
-        }
-    }
-    Some(false)
+        told += missing;
+        let words = format!("{missing} log lines were dropped: they came faster than they could be written");
+        Some(match format {
+            LogFormat::Human => format!("{words}\n"),
+            LogFormat::Json => format!("{{\"level\":\"WARN\",\"message\":\"{words}\"}}\n"),
+        })
+    })
 }
 
 /// Where `tracing` puts its lines; never blocks.
-struct Lines {
-    queue: SyncSender<Entry>,
+struct Place {
+    lines: Lines,
     dropped: &'static AtomicU64,
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for Place {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, bytes: Vec::new() }
+        Line { place: self, bytes: Vec::new() }
     }
 }
 
-/// One line, sent when it is whole.
+/// One line, put when it is whole.
 struct Line<'a> {
-    lines: &'a Lines,
+    place: &'a Place,
     bytes: Vec<u8>,
 }
 
@@ -193,8 +122,8 @@ impl Drop for Line<'_> {
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        if let Err(TrySendError::Full(_)) = self.lines.queue.try_send(Entry::Line(line)) {
-            self.lines.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.place.lines.put(line).is_err() {
+            self.place.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -202,59 +131,39 @@ impl Drop for Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-    /// A place to write to that can be held shut.
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Sink {
-        fn held(&self) -> MutexGuard<'_, Vec<u8>> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.held().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::lines::Sink;
 
     #[test]
-    fn lines_are_whole_bounded_and_written_before_the_end() {
+    fn a_line_is_whole_and_bounded() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = writer(sink.clone(), LogFormat::Human, 16, &DROPPED).unwrap();
-        lines.make_writer().write_all(b"first\n").unwrap();
-        lines.make_writer().write_all(&vec![b'x'; LINE_MAX * 2]).unwrap();
+        let (lines, guard) = Lines::start("test", sink.clone(), 16, notices(LogFormat::Human, &DROPPED)).unwrap();
+        let place = Place { lines, dropped: &DROPPED };
+        place.make_writer().write_all(b"first\n").unwrap();
+        place.make_writer().write_all(&vec![b'x'; LINE_MAX * 2]).unwrap();
         drop(guard);
-        let text = String::from_utf8(sink.held().clone()).unwrap();
-        let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("first"));
-        assert_eq!(lines.next().map(str::len), Some(LINE_MAX));
+        let lengths: Vec<_> = sink.text().lines().map(str::len).collect();
+        assert_eq!(lengths, [5, LINE_MAX]);
     }
 
     #[test]
-    fn a_stuck_stream_drops_lines_counts_them_and_blocks_nobody() {
+    fn lines_without_room_are_counted_and_told_once_there_is_room() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = writer(sink.clone(), LogFormat::Json, 4, &DROPPED).unwrap();
+        let (lines, guard) = Lines::start("test", sink.clone(), 4, notices(LogFormat::Json, &DROPPED)).unwrap();
+        let place = Place { lines, dropped: &DROPPED };
         {
             let _stuck = sink.held();
-            // None of these waits, or the test would never end.
-            for _ in 0..100 {
-                lines.make_writer().write_all(b"line\n").unwrap();
-            }
+            (0..100).for_each(|_| place.make_writer().write_all(b"{}\n").unwrap());
         }
         assert!(DROPPED.load(Ordering::Relaxed) > 0);
+        // The queue may still be full just now, then this line waits for its turn as any other would not.
+        while place.lines.put(b"{}\n".to_vec()).is_err() {
+            std::thread::yield_now();
+        }
         drop(guard);
-        let text = String::from_utf8(sink.held().clone()).unwrap();
-        let notice = text.lines().find(|l| l.contains("log lines were dropped")).unwrap();
-        assert!(serde_json::from_str::<serde_json::Value>(notice).is_ok(), "{notice}");
+        let text = sink.text();
+        assert!(text.contains("log lines were dropped"), "{text}");
+        assert!(text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{text}");
     }
 }

@@ -159,4 +159,6 @@ pub struct EngineHealth {
     pub backlog: Vec<(String, u64)>,
     /// The sums of the durations of attempts and their count, by subscription, in seconds.
     pub attempt_seconds: Vec<(String, f64, u64)>,
+    /// Outcomes that came after their lease was lost, since the start.
+    pub leases_lost_total: u64,
 }

@@ -166,7 +166,7 @@ impl Reading<'_> {
     fn idempotency_key(&mut self, fields: &Fields<'_>, at: &str) -> Option<String> {
         let field = self.name(fields.idempotency_key, at, "/idempotency_key");
         let header = self.against.idempotency_key.filter(|_| at.is_empty());
-        if let Some(detail) = header.and_then(|key| bad_name(key)) {
+        if let Some(detail) = header.and_then(bad_name) {
             self.fault(at, "/idempotency_key", format!("the header Idempotency-Key: {detail}"));
         }
         if let (Some(header), Some(field)) = (header, &field)
