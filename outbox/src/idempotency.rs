@@ -4,8 +4,9 @@
 //! Those of ended ones lie in files, sorted, of which only a filter and a sparse index are in memory. Small files are merged
 //! into greater ones, so that a look-up asks few filters however many generations there are.
 //!
-//! Measured on 2 cores with 5,000,000 keys in 11 files (`cargo bench -p posthaste-outbox --bench idempotency`): see the
-//! constants of that bench.
+//! Measured with 5,000,000 keys on 2 shared cores, this crate optimized and its dependencies little (`examples/idempotency.rs`):
+//! 13 files, 2.4 bytes of memory a key; a look-up of an unknown key 2.6 µs, of a known one 8 µs; sealing 20,000 keys 22 ms;
+//! the longest merge, of half a million keys, 0.9 s; opening 13 ms.
 //!
 //! Called by the writer of the store alone; `now` is the outbox's time in milliseconds. A merge can run elsewhere:
 //! [`Keys::plan`], [`Merge::run`], [`Keys::adopt`].
