@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod envelope;
 mod generations;
+pub mod idempotency;
 mod lanes;
 mod ledger;
 mod limits;

@@ -1,0 +1,26 @@
+//! The `console` kind: prints one line for each event.
+
+mod config;
+mod deliver;
+
+pub use config::{ConsoleOptions, KEYS};
+
+use crate::registry::{Kind, Parsed};
+use deliver::Console;
+use posthaste_events::AnyDeliveree;
+use std::sync::Arc;
+
+/// The kind as the table lists it.
+#[must_use]
+pub fn kind() -> Kind {
+    Kind {
+        name: "console",
+        keys: KEYS.known,
+        parse: Arc::new(|options, _guard| {
+            let shown = config::parse(options)?;
+            let make =
+                |tools: &crate::Tools| AnyDeliveree::Notification(Arc::new(Console::new(Arc::clone(&tools.print))));
+            Ok(Parsed::new(shown, make))
+        }),
+    }
+}

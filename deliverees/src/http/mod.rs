@@ -1,0 +1,123 @@
+//! The HTTP client of the deliverees: surf in front, our own small client on hyper and rustls behind it.
+//!
+//! What it promises: HTTP/1.1 only; no redirect is followed; nothing is decoded; the guard judges every socket before it
+//! opens; connections are kept for the next delivery within bounds; a request is sent once, and again only where it never
+//! left. Its user bounds the time of an exchange by dropping it, which closes its connection at once.
+
+mod answer;
+mod client;
+mod connect;
+mod failure;
+mod pool;
+mod resolve;
+mod target;
+mod tls;
+
+pub use answer::{Answer, Enough};
+pub use failure::Failure;
+pub use resolve::{Resolve, ResolveError, SystemResolver};
+pub use target::{Target, TargetError, URL_MAX};
+
+use crate::guard::Guard;
+use bytes::Bytes;
+use client::Client;
+use connect::Connector;
+use pool::Pool;
+use rustls::pki_types::CertificateDer;
+use std::sync::Arc;
+use std::time::Duration;
+use surf::http::{Method, headers::HeaderName};
+use tls::Tls;
+
+/// Bounds of the pool of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many idle connections are kept for one scheme, host and port.
+    pub idle_per_host_max: usize,
+    /// How many idle connections are kept in all.
+    pub idle_max: usize,
+    /// How long a connection may be idle before it is closed.
+    pub idle_time_max: Duration,
+}
+
+impl Default for Bounds {
+    /// 64 for a host, 1,024 in all, 20 s: less than common servers keep one, so that few are closed under a request.
+    fn default() -> Self {
+        Self { idle_per_host_max: 64, idle_max: 1_024, idle_time_max: Duration::from_secs(20) }
+    }
+}
+
+/// The HTTP client. Cheap to clone; clones share the pool, the TLS settings and the guard.
+#[derive(Debug, Clone)]
+pub struct Http {
+    front: surf::Client,
+}
+
+/// What a client is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Which addresses it may dial. Default: what is globally reachable.
+    pub guard: Guard,
+    /// How names are resolved. Default: by the system.
+    pub resolver: Arc<dyn Resolve>,
+    /// How many connections are kept, and how long.
+    pub bounds: Bounds,
+    /// Authorities that are trusted beside the system's. Default: none.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let resolver = Arc::new(SystemResolver::new());
+        Self { guard: Guard::default(), resolver, bounds: Bounds::default(), roots: Vec::new() }
+    }
+}
+
+/// What is sent: the body is shared, not copied.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// To where.
+    pub target: Arc<Target>,
+    /// Beside those that HTTP itself needs; ASCII without control characters.
+    pub headers: Vec<(HeaderName, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a request carries past surf, whose own body would be copied and sniffed.
+#[derive(Debug)]
+struct Carried {
+    target: Arc<Target>,
+    body: Bytes,
+}
+
+impl Http {
+    /// A client that may dial what the guard lets through, with names resolved by the system.
+    #[must_use]
+    pub fn new(guard: Guard) -> Self {
+        Self::with(Parts { guard, ..Parts::default() })
+    }
+
+    /// A client of these parts.
+    #[must_use]
+    pub fn with(parts: Parts) -> Self {
+        let connector = Connector::new(parts.guard, parts.resolver, Tls::new(parts.roots));
+        Self { front: surf::Client::with_http_client(Client::new(connector, Pool::new(parts.bounds))) }
+    }
+
+    /// Sends one POST and returns once the head of the answer is there.
+    ///
+    /// # Errors
+    /// [`Failure`] says how far it came.
+    pub async fn post(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
+        let mut request = surf::Request::new(Method::Post, outgoing.target.url().clone());
+        for (name, value) in outgoing.headers {
+            request.insert_header(name, value);
+        }
+        request.set_ext(Carried { target: outgoing.target, body: outgoing.body });
+        match self.front.send(request).await {
+            Ok(response) => Answer::new(response),
+            Err(error) => Err(Failure::of(error)),
+        }
+    }
+}

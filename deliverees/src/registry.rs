@@ -1,0 +1,125 @@
+//! The table of kinds: every kind of deliveree by its name, how its options are read, and how one is made.
+//!
+//! A new kind is one folder and one line in [`Kinds::built_in`]. An application that embeds the engine adds its own
+//! with [`Kinds::with`], no fork needed.
+
+use crate::guard::Guard;
+use crate::http::Http;
+use crate::options::{Options, Problem};
+use crate::{console, webhook};
+use posthaste_events::AnyDeliveree;
+use posthaste_events::seams::Clock;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Writes one line, without its end, to where people look. It is called from the deliveries themselves: it must not
+/// block for long. An error makes the delivery a retry.
+pub type Printer = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+
+/// What every deliveree is made with; shared by all of them.
+#[derive(Clone)]
+pub struct Tools {
+    /// The guarded HTTP client, with its pool of connections.
+    pub http: Http,
+    /// Where `webhook-timestamp` comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where the console prints.
+    pub print: Printer,
+}
+
+/// Makes a deliveree; called again where one must be made anew.
+pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
+
+/// Options that were read and found good.
+pub struct Parsed {
+    /// The settings of the kind without anything secret: a URL is its origin only, sensitive headers are masked.
+    pub shown: Map<String, Value>,
+    /// What `?reveal=url` shows in place of the same keys in `shown`; empty for most kinds.
+    pub revealed: Map<String, Value>,
+    make: Arc<dyn Fn(&Tools) -> AnyDeliveree + Send + Sync>,
+}
+
+impl Parsed {
+    /// Options of a kind that makes its deliverees with `make`.
+    pub fn new(shown: Map<String, Value>, make: impl Fn(&Tools) -> AnyDeliveree + Send + Sync + 'static) -> Self {
+        Self { shown, revealed: Map::new(), make: Arc::new(make) }
+    }
+
+    /// The same, with what only those may see who manage the subscription.
+    #[must_use]
+    pub fn revealing(self, revealed: Map<String, Value>) -> Self {
+        Self { revealed, ..self }
+    }
+
+    /// What makes the deliveree, with these tools.
+    #[must_use]
+    pub fn make(&self, tools: Tools) -> Make {
+        let make = Arc::clone(&self.make);
+        Arc::new(move || make(&tools))
+    }
+}
+
+impl fmt::Debug for Parsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parsed").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
+/// Reads the options of a kind: every problem, or something that makes deliverees. The guard judges literal addresses.
+pub type Parse = Arc<dyn Fn(&Options, &Guard) -> Result<Parsed, Vec<Problem>> + Send + Sync>;
+
+/// One kind of deliveree.
+#[derive(Clone)]
+pub struct Kind {
+    /// Its name in `deliveree = "…"`.
+    pub name: &'static str,
+    /// The keys of a subscription that are its own, beside those that every subscription has.
+    pub keys: &'static [&'static str],
+    /// How they are read.
+    pub parse: Parse,
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind").field("name", &self.name).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// The kinds that there are, each name once.
+#[derive(Debug, Clone)]
+pub struct Kinds(BTreeMap<&'static str, Kind>);
+
+impl Kinds {
+    /// The kinds of this crate.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self(BTreeMap::new()).with(webhook::kind()).with(console::kind())
+    }
+
+    /// The same and `kind`, which takes the place of one with its name.
+    #[must_use]
+    pub fn with(mut self, kind: Kind) -> Self {
+        self.0.insert(kind.name, kind);
+        self
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Kind> {
+        self.0.get(name)
+    }
+
+    /// Every name, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.keys().copied()
+    }
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}

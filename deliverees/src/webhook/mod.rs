@@ -1,0 +1,31 @@
+//! The `webhook` kind: [Standard Webhooks](https://www.standardwebhooks.com) over HTTP, one event a request.
+
+mod answer;
+mod config;
+mod deliver;
+pub mod sign;
+
+pub use config::{KEYS, Webhook, WebhookOptions};
+
+use crate::registry::{Kind, Parsed};
+use deliver::Sender;
+use posthaste_events::AnyDeliveree;
+use std::sync::Arc;
+
+/// The kind as the table lists it.
+#[must_use]
+pub fn kind() -> Kind {
+    Kind {
+        name: "webhook",
+        keys: KEYS.known,
+        parse: Arc::new(|options, guard| {
+            let webhook = Arc::new(Webhook::parse(options, guard)?);
+            let (shown, revealed) = (webhook.shown(), webhook.revealed());
+            let make = move |tools: &crate::Tools| {
+                let sender = Sender::new(Arc::clone(&webhook), tools.http.clone(), Arc::clone(&tools.clock));
+                AnyDeliveree::Notification(Arc::new(sender))
+            };
+            Ok(Parsed::new(shown, make).revealing(revealed))
+        }),
+    }
+}
