@@ -4,5 +4,18 @@
 //! opens is decided in [`scheduler`]'s plain modules, with no actor, socket or clock in them. This is the only crate
 //! that names `actix`; it never learns which deliverees exist, nor of an HTTP server or a command line.
 
+mod deliveree;
+mod desk;
+pub mod engine;
+mod inbox;
 pub mod messages;
+mod registry;
+mod roll;
+pub mod scheduler;
 pub mod settings;
+mod snapshot;
+mod supervisor;
+
+pub use engine::{Config, Engine, StartError, start};
+pub use registry::Registry;
+pub use snapshot::SnapshotHandle;

@@ -5,7 +5,7 @@
 
 use crate::settings::Settings;
 use actix::Message;
-use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State};
+use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub struct Watched {
 /// A subscription as it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionView {
+    /// Its number, which deliveries are asked for by.
+    pub id: SubscriptionId,
     /// Its name.
     pub name: String,
     /// Its settings as shown, without anything secret; empty where it is no longer configured.
@@ -157,4 +159,6 @@ pub struct EngineHealth {
     pub backlog: Vec<(String, u64)>,
     /// The sums of the durations of attempts and their count, by subscription, in seconds.
     pub attempt_seconds: Vec<(String, f64, u64)>,
+    /// Outcomes that came after their lease was lost, since the start.
+    pub leases_lost_total: u64,
 }

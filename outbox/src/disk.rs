@@ -3,6 +3,12 @@
 //! The generations are written over this, so that the simulator runs the real rotation, cleaning and recovery over a
 //! disk that keeps *live* and *durable* bytes apart.
 
+pub mod sim;
+mod sled;
+
+pub use sim::SimDisk;
+pub use sled::SledDisk;
+
 use bytes::Bytes;
 
 /// The number of a generation; they grow, and one is never used twice.
@@ -86,3 +92,16 @@ pub trait Keyspace: Send + Sync {
 
 /// How long a value may be, in bytes: sled moves longer ones into files that it never syncs.
 pub const VALUE_MAX: usize = 15 * 1024;
+
+/// Whether a file of a disk may be named so: `[a-z0-9.-]+`, at most 128 characters, no dot at the start, and not as the
+/// disk names what is its own.
+fn is_file_name(name: &str) -> bool {
+    let plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
+    plain && !name.starts_with('.') && !name.is_empty() && name.len() <= 128 && name != "lock" && !is_generation(name)
+}
+
+/// Whether a folder is named as that of a generation.
+fn is_generation(name: &str) -> bool {
+    let digits = name.strip_prefix("gen-").unwrap_or_default();
+    digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}

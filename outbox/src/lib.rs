@@ -4,9 +4,17 @@
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
 pub mod disk;
+pub mod envelope;
+mod ledger;
+mod limits;
+mod listing;
 mod memory;
 pub mod query;
+mod steps;
+mod story;
+mod time;
 
+pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
 pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 
@@ -17,6 +25,9 @@ use std::time::Duration;
 
 /// Which set of subscriptions an event was matched against; grows with every [`Outbox::enroll`].
 pub type Epoch = u64;
+
+/// Who is told which subscriptions have something due.
+pub type Tell = dyn Fn(&[SubscriptionId]) + Send + Sync;
 
 /// A store of events and deliveries.
 ///
@@ -92,7 +103,7 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Whom to tell when deliveries become due: called with the subscriptions after each commit, from any thread; it
     /// must return at once. A hint may be lost; a scan finds what it was about.
-    fn on_due(&self, tell: Box<dyn Fn(&[SubscriptionId]) + Send + Sync>);
+    fn on_due(&self, tell: Box<Tell>);
 
     /// How the store is, without any wait.
     fn health(&self) -> Health;

@@ -1,4 +1,431 @@
-//! placeholder
-/// placeholder
-#[derive(Debug)]
-pub struct MemoryOutbox;
+//! The outbox in memory: nothing is kept over a restart, nothing is synced.
+//!
+//! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
+//! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
+
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::listing::{self, Kept, Owed};
+use crate::steps::{self, Moment};
+use crate::story::{self, Entry, Told};
+use crate::time::{OutboxTime, millis, millis_up};
+use crate::*;
+use posthaste_events::seams::{Clock, Random};
+use posthaste_events::{Idempotency, State};
+use query::*;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many events one call of [`Outbox::sweep`] looks at.
+const SWEEP_MAX: usize = 1_000;
+
+/// An [`Outbox`] that keeps everything in memory. Cheap to clone: clones are the same outbox.
+#[derive(Clone)]
+pub struct MemoryOutbox(Arc<Shared>);
+
+struct Shared {
+    time: OutboxTime,
+    random: Arc<dyn Random>,
+    limits: Limits,
+    /// Whether events are dropped once they are settled, and stories are not kept.
+    forgetting: bool,
+    inner: Mutex<Inner>,
+    tell: Mutex<Option<Arc<Tell>>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    ledger: Ledger,
+    last_sequence: u64,
+    events: BTreeMap<u64, Kept>,
+    stories: BTreeMap<(u64, SubscriptionId), Vec<Entry>>,
+    keys: HashMap<[u8; 16], Known>,
+    /// Keys by the time at which they are forgotten.
+    keys_end: VecDeque<(u64, [u8; 16])>,
+    health: Health,
+    closed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    content: [u8; 16],
+    answer: Recorded,
+    until: u64,
+}
+
+impl MemoryOutbox {
+    /// An empty outbox that keeps what is settled for `limits.retention`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>, limits: Limits) -> Self {
+        Self::made(clock, random, limits, false)
+    }
+
+    /// An empty outbox that drops each event once it is settled, and can tell nothing of it afterwards.
+    #[must_use]
+    pub fn forgetting(clock: Arc<dyn Clock>, random: Arc<dyn Random>, limits: Limits) -> Self {
+        Self::made(clock, random, limits, true)
+    }
+
+    fn made(clock: Arc<dyn Clock>, random: Arc<dyn Random>, limits: Limits, forgetting: bool) -> Self {
+        let inner = Mutex::new(Inner { ledger: Ledger::new(1), ..Inner::default() });
+        let time = OutboxTime::new(clock, 0);
+        Self(Arc::new(Shared { time, random, limits, forgetting, inner, tell: Mutex::new(None) }))
+    }
+
+    /// Runs `work` on the state when the future is first polled, then gives the hints that it left.
+    fn run<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared, &mut Inner, &mut Vec<SubscriptionId>) -> Result<T, E> + Send + 'static,
+    ) -> BoxFuture<Result<T, E>> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let mut due = Vec::new();
+            let result = {
+                let mut inner = shared.inner();
+                if inner.closed {
+                    return Err(StoreError::Closed.into());
+                }
+                work(&shared, &mut inner, &mut due)
+            };
+            shared.hint(&due);
+            result
+        })
+    }
+}
+
+impl Shared {
+    // A panic while the lock was held leaves nothing half done that a later call could not stand.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.time.now(), wall: self.time.wall() }
+    }
+
+    fn hint(&self, due: &[SubscriptionId]) {
+        let tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(tell) = tell.filter(|_| !due.is_empty()) {
+            tell(due);
+        }
+    }
+
+    fn enter(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
+        inner.ledger.apply(delivery.1, delivery.0, entry.progress(), entry.stand());
+        if self.forgetting {
+            inner.drop_if_settled(delivery.0);
+        } else {
+            inner.stories.entry(delivery).or_default().push(entry);
+        }
+    }
+}
+
+impl Inner {
+    /// Which of the events are new, and the answers of the others; judged before anything changes.
+    fn known(&self, events: &[Prepared], now: u64, ids: &[EventId]) -> Result<Vec<Option<Recorded>>, RecordError> {
+        let mut within: HashMap<[u8; 16], Known> = HashMap::new();
+        let mut answers = Vec::with_capacity(events.len());
+        for (index, (event, id)) in events.iter().zip(ids).enumerate() {
+            let Some(Idempotency { key, content }) = event.idempotency else {
+                answers.push(None);
+                continue;
+            };
+            let known = self.keys.get(&key).filter(|k| now < k.until).or_else(|| within.get(&key)).copied();
+            if let Some(known) = known {
+                if known.content != content {
+                    return Err(RecordError::Conflict { index, first: known.answer.id });
+                }
+                answers.push(Some(Recorded { duplicate: true, ..known.answer }));
+                continue;
+            }
+            let answer = Recorded { id: *id, duplicate: false, deliveries: count(&event.owed) };
+            within.insert(key, Known { content, answer, until: 0 });
+            answers.push(None);
+        }
+        Ok(answers)
+    }
+
+    fn record(&mut self, shared: &Shared, event: Prepared, id: EventId, due: &mut HashSet<SubscriptionId>) -> Recorded {
+        let (sequence, now) = (id.sequence(), shared.time.now());
+        let answer = Recorded { id, duplicate: false, deliveries: count(&event.owed) };
+        let mut owed = Vec::with_capacity(event.owed.len());
+        for subscription in event.owed {
+            let full = self.ledger.account(subscription).is_none_or(|a| a.owed() >= a.backlog_max);
+            owed.push(Owed { subscription, dead_at_birth: full });
+            if !full {
+                self.ledger.owe(subscription, sequence);
+                due.insert(subscription);
+            }
+        }
+        if let Some(Idempotency { key, content }) = event.idempotency {
+            let until = now.saturating_add(millis(shared.limits.idempotency));
+            self.keys.insert(key, Known { content, answer, until });
+            self.keys_end.push_back((until, key));
+        }
+        let event = EventRow { id, facts: event.facts, payloads: event.payloads };
+        self.events.insert(sequence, Kept { event, owed });
+        self.health.recorded_total += 1;
+        if shared.forgetting {
+            self.drop_if_settled(sequence);
+        }
+        answer
+    }
+
+    fn drop_if_settled(&mut self, sequence: u64) {
+        let owed = |owed: &Owed| self.ledger.look(owed.subscription, sequence).is_some();
+        if self.events.get(&sequence).is_some_and(|kept| !kept.owed.iter().any(owed)) {
+            self.events.remove(&sequence);
+        }
+    }
+
+    fn kept(&self, id: EventId) -> Option<&Kept> {
+        self.events.get(&id.sequence()).filter(|kept| kept.event.id == id)
+    }
+
+    fn owed(&self, id: DeliveryId) -> Option<(&Kept, Owed)> {
+        let kept = self.kept(id.event)?;
+        let owed = kept.owed.iter().find(|owed| owed.subscription == id.subscription)?;
+        Some((kept, *owed))
+    }
+
+    fn entries(&self, id: DeliveryId) -> &[Entry] {
+        self.stories.get(&(id.event.sequence(), id.subscription)).map_or(&[], Vec::as_slice)
+    }
+
+    fn view(&self, kept: &Kept, owed: Owed, time: &OutboxTime) -> DeliveryView {
+        let id = DeliveryId { event: kept.event.id, subscription: owed.subscription };
+        let entries = self.entries(id);
+        story::view(&told(kept, owed, entries.last()), entries, &self.ledger, time)
+    }
+
+    fn newest_first(&self, from: Option<u64>) -> impl Iterator<Item = Result<Kept, StoreError>> {
+        self.events.range(..=from.unwrap_or(u64::MAX)).rev().map(|(_, kept)| Ok(kept.clone()))
+    }
+
+    /// Drops settled events past retention; how many, and whether there may be more.
+    fn drop_old(&mut self, older_than: u64) -> (u64, bool) {
+        let old = self.events.iter().take_while(|(_, kept)| kept.event.id.millis() <= older_than);
+        let owed = |sequence: u64, kept: &Kept| {
+            kept.owed.iter().any(|owed| self.ledger.look(owed.subscription, sequence).is_some())
+        };
+        let settled = old.filter(|(sequence, kept)| !owed(**sequence, kept));
+        let looked: Vec<u64> = settled.map(|(sequence, _)| *sequence).take(SWEEP_MAX).collect();
+        let before = self.events.len();
+        for sequence in &looked {
+            self.drop_if_settled(*sequence);
+            if !self.events.contains_key(sequence) {
+                let all = (*sequence, SubscriptionId(0))..=(*sequence, SubscriptionId(u32::MAX));
+                let stories: Vec<_> = self.stories.range(all).map(|(key, _)| *key).collect();
+                stories.iter().for_each(|key| drop(self.stories.remove(key)));
+            }
+        }
+        let gone = before - self.events.len();
+        (gone as u64, gone == SWEEP_MAX)
+    }
+
+    fn forget_keys(&mut self, now: u64) {
+        while let Some((_, key)) = self.keys_end.front().copied().filter(|(until, _)| *until <= now) {
+            self.keys_end.pop_front();
+            if self.keys.get(&key).is_some_and(|known| known.until <= now) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+fn told<'a>(kept: &'a Kept, owed: Owed, newest: Option<&'a Entry>) -> Told<'a> {
+    let id = DeliveryId { event: kept.event.id, subscription: owed.subscription };
+    Told { id, facts: &kept.event.facts, dead_at_birth: owed.dead_at_birth, newest }
+}
+
+fn count(owed: &[SubscriptionId]) -> u32 {
+    u32::try_from(owed.len()).unwrap_or(u32::MAX)
+}
+
+impl Outbox for MemoryOutbox {
+    fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
+        self.run(move |shared, inner, due| {
+            due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
+            Ok(inner.ledger.roll())
+        })
+    }
+
+    fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
+        self.run(move |shared, inner, due| {
+            if epoch != inner.ledger.epoch() {
+                return Err(RecordError::StaleEpoch);
+            }
+            let now = shared.time.now();
+            inner.forget_keys(now);
+            let fresh = (1..).map(|n| inner.last_sequence + n);
+            let id = |sequence| EventId::new(now, sequence, shared.random.next() as u32);
+            let ids: Vec<EventId> = fresh.take(events.len()).map(id).collect();
+            let known = inner.known(&events, now, &ids)?;
+            let mut hinted = HashSet::new();
+            let mut answers = Vec::with_capacity(events.len());
+            for ((event, known), id) in events.into_iter().zip(known).zip(ids) {
+                answers.push(known.unwrap_or_else(|| inner.record(shared, event, id, &mut hinted)));
+                inner.last_sequence = id.sequence();
+            }
+            due.extend(hinted);
+            due.sort_unstable();
+            Ok(answers)
+        })
+    }
+
+    fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let now = shared.time.now();
+            let until = now.saturating_add(millis_up(want.lease));
+            let (mut deliveries, mut bytes) = (Vec::new(), 0_usize);
+            for taken in inner.ledger.claim(subscription, want.count, now, until) {
+                let Some(kept) = inner.events.get(&taken.sequence) else { continue };
+                bytes = bytes.saturating_add(kept.event.payloads.len());
+                if bytes > want.bytes && !deliveries.is_empty() {
+                    inner.ledger.release(taken.lease);
+                    continue;
+                }
+                let held = inner.ledger.account(subscription).map(|a| &a.held);
+                let since = taken.progress.since.map_or(kept.event.id.millis(), std::num::NonZeroU64::get);
+                let owed_for = now.saturating_sub(since).saturating_sub(held.map_or(0, |h| h.within(since, now)));
+                deliveries.push(Leased {
+                    lease: taken.lease,
+                    delivery: DeliveryId { event: kept.event.id, subscription },
+                    attempt: taken.progress.attempts.saturating_add(1),
+                    owed_for: Duration::from_millis(owed_for),
+                    facts: Arc::clone(&kept.event.facts),
+                    payloads: kept.event.payloads.clone(),
+                });
+            }
+            let next_due = inner.ledger.next_due(subscription, now).map(Duration::from_millis);
+            Ok(Claimed { deliveries, next_due })
+        })
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let at = shared.moment();
+            let settle = |settlement: Settlement| {
+                let (id, key) = (settlement.delivery, settlement.lease);
+                let about = (id.event.sequence(), id.subscription);
+                let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
+                let Some(lease) = lease.copied() else { return Settled::LeaseLost };
+                match steps::settle(&lease, settlement, at) {
+                    Some(entry) => shared.enter(inner, about, entry),
+                    None => inner.ledger.release(key),
+                }
+                Settled::Applied
+            };
+            Ok(settlements.into_iter().map(settle).collect())
+        })
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> BoxFuture<Result<Vec<bool>, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let now = shared.time.now();
+            let until = now.saturating_add(millis_up(lease));
+            Ok(leases.into_iter().map(|lease| inner.ledger.renew(lease, now, until)).collect())
+        })
+    }
+
+    fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>> {
+        self.run(move |shared, inner, due| {
+            let at = shared.moment();
+            inner.ledger.end_leases(at.now);
+            let Some((kept, owed)) = inner.owed(delivery) else { return Ok(Answer::Unknown) };
+            let newest = inner.entries(delivery).last();
+            let state = story::row(&told(kept, owed, newest), &inner.ledger, &shared.time).state;
+            let about = (delivery.event.sequence(), delivery.subscription);
+            let looked = inner.ledger.look(about.1, about.0);
+            let progress = looked.map(|(_, p)| p).or(newest.map(Entry::progress)).unwrap_or_default();
+            match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
+                Ok(entry) => {
+                    if entry.after == State::Pending {
+                        due.push(delivery.subscription);
+                    }
+                    shared.enter(inner, about, entry);
+                    Ok(Answer::Done)
+                }
+                Err(answer) => Ok(answer),
+            }
+        })
+    }
+
+    fn set_standing(
+        &self,
+        subscription: SubscriptionId,
+        standing: Standing,
+    ) -> BoxFuture<Result<Option<Standing>, StoreError>> {
+        self.run(move |shared, inner, due| {
+            due.push(subscription);
+            Ok(inner.ledger.set_standing(subscription, standing, shared.time.now()))
+        })
+    }
+
+    fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
+        self.run(|_, inner, _| Ok(inner.ledger.roll()))
+    }
+
+    fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
+        self.run(move |_, inner, _| {
+            let from = query.after.map(|after| after.sequence().saturating_sub(1));
+            listing::events(inner.newest_first(from), &query)
+        })
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> BoxFuture<Result<Page<DeliveryRow, DeliveryId>, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let from = query.after.map(|after| after.event.sequence());
+            let row_of = |kept: &Kept, owed: Owed| Ok(inner.view(kept, owed, &shared.time).row);
+            listing::deliveries(inner.newest_first(from), &query, row_of)
+        })
+    }
+
+    fn event(&self, id: EventId) -> BoxFuture<Result<Option<EventView>, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let Some(kept) = inner.kept(id) else { return Ok(None) };
+            let deliveries = kept.owed.iter().map(|owed| inner.view(kept, *owed, &shared.time)).collect();
+            Ok(Some(EventView { event: kept.event.clone(), deliveries }))
+        })
+    }
+
+    fn delivery(&self, id: DeliveryId) -> BoxFuture<Result<Option<DeliveryView>, StoreError>> {
+        self.run(move |shared, inner, _| Ok(inner.owed(id).map(|(kept, owed)| inner.view(kept, owed, &shared.time))))
+    }
+
+    fn sweep(&self, _budget: Duration) -> BoxFuture<Result<Swept, StoreError>> {
+        self.run(|shared, inner, _| {
+            let at = shared.moment();
+            inner.ledger.end_leases(at.now);
+            inner.forget_keys(at.now);
+            let beyond = inner.ledger.beyond_grace(at.now, millis(shared.limits.grace), SWEEP_MAX);
+            let mut swept = Swept { cancelled: beyond.len() as u64, ..Swept::default() };
+            for (subscription, sequence) in &beyond {
+                let progress = inner.ledger.look(*subscription, *sequence).map(|(_, p)| p).unwrap_or_default();
+                if let Some(entry) = steps::end_of_grace(progress, at) {
+                    shared.enter(inner, (*sequence, *subscription), entry);
+                }
+            }
+            let (forgotten, more) = inner.drop_old(at.now.saturating_sub(millis(shared.limits.retention)));
+            swept.forgotten = forgotten;
+            swept.more = more || beyond.len() == SWEEP_MAX;
+            Ok(swept)
+        })
+    }
+
+    fn on_due(&self, tell: Box<Tell>) {
+        *self.0.tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(tell));
+    }
+
+    fn health(&self) -> Health {
+        let inner = self.0.inner();
+        Health { owed: inner.ledger.owed(), leased: inner.ledger.leased(), ..inner.health.clone() }
+    }
+
+    fn close(&self) -> BoxFuture<Result<(), StoreError>> {
+        self.run(|_, inner, _| {
+            inner.closed = true;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,243 @@
+//! The registry: the address of the message API. It records, inspects, carries wishes, pauses, reloads and stops.
+//!
+//! Its handlers only carry: each starts a future that runs beside the actor, so that none waits for another's disk.
+//! What is due and what an outcome leads to is the scheduler's matter.
+
+use crate::desk::Desk;
+use crate::inbox::Inbox;
+use crate::messages::{
+    Cancel, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
+    InspectSubscriptions, Pause, Record, RecordBatch, Reload, Resume, Retry, Stop, SubscriptionView, Watch, Watched,
+};
+use crate::roll::{Staffed, staffed};
+use crate::scheduler::actor::{Enlist, Halt, Hold, Look, Scheduler};
+use crate::settings::Settings;
+use crate::supervisor::{Staff, Supervisor};
+use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
+use posthaste_events::builtin::News;
+use posthaste_events::prepare::Snapshot;
+use posthaste_events::{AttemptOutcome, DeliveryId};
+use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
+use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify, broadcast, oneshot};
+
+/// Messages that may wait for the registry.
+const MAILBOX_MAX: usize = 4_096;
+/// How long a stop waits, beyond its grace, for an outbox that does not answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The registry actor.
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) scheduler: Addr<Scheduler>,
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) restarts: Arc<AtomicU64>,
+    /// What the engine goes by; held while it is replaced, so that reloads come one after another.
+    pub(crate) settings: Mutex<Arc<Settings>>,
+    /// Rings once the engine may end.
+    pub(crate) finished: Arc<Notify>,
+}
+
+impl Registry {
+    pub(crate) const fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MAX);
+    }
+}
+
+impl Inner {
+    /// Makes `settings` what the engine goes by.
+    pub(crate) async fn reload(&self, settings: Settings) -> Result<(), StoreError> {
+        let mut current = self.settings.lock().await;
+        let backlog_max = settings.backlog_max;
+        let wanted = settings.subscriptions.iter().map(|s| Enrolment { name: s.name.clone(), backlog_max }).collect();
+        let roll = self.desk.outbox.enroll(wanted).await?;
+        let Staffed { targets, terms, staff } = staffed(&settings, &roll);
+        // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
+        self.desk.snapshot.publish(Snapshot { epoch: roll.epoch, catalogue: settings.catalogue.clone(), targets });
+        self.supervisor.send(Staff(staff)).await.map_err(gone)?;
+        self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
+        *current = Arc::new(settings);
+        Ok(())
+    }
+
+    async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {
+        let roll = self.desk.outbox.roll().await?;
+        Ok(roll.subscriptions.into_iter().find(|s| s.name == name))
+    }
+
+    /// Changes a standing; none begins behind the back of a pause, and none is missed after a resume.
+    async fn set_standing(&self, name: &str, standing: Standing) -> Result<Option<SubscriptionView>, StoreError> {
+        let Some(Subscribed { id, .. }) = self.subscribed(name).await? else { return Ok(None) };
+        let active = standing == Standing::Active;
+        if !active {
+            self.scheduler.send(Hold { subscription: id, active }).await.map_err(gone)?;
+        }
+        let before = self.desk.outbox.set_standing(id, standing).await;
+        let now_active = match &before {
+            Ok(_) => active,
+            // It stands as it stood: the next scan would find out, this is sooner.
+            Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
+        };
+        self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;
+        if let (true, Some(Standing::Disabled(_))) = (active, before?) {
+            self.desk.announce(News::Recovered { subscription: name.to_owned(), reason: "disabled".into() }).await;
+        }
+        Ok(self.views().await?.into_iter().find(|view| view.name == name))
+    }
+
+    async fn views(&self) -> Result<Vec<SubscriptionView>, StoreError> {
+        let roll = self.desk.outbox.roll().await?;
+        let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
+        let settings = Arc::clone(&*self.settings.lock().await);
+        let mut views: Vec<_> = roll
+            .subscriptions
+            .into_iter()
+            .map(|subscribed| {
+                let configured = settings.subscriptions.iter().find(|s| s.name == subscribed.name);
+                let lane = lanes.iter().find(|lane| lane.id == subscribed.id);
+                SubscriptionView {
+                    id: subscribed.id,
+                    shown: configured.map(|s| s.shown.clone()).unwrap_or_default(),
+                    tenant: configured.and_then(|s| s.tenant.clone()),
+                    name: subscribed.name,
+                    listed: subscribed.listed,
+                    standing: subscribed.standing,
+                    backlog: subscribed.owed,
+                    in_flight: lane.map_or(0, |lane| lane.in_flight as u64),
+                    circuit_open: lane.is_some_and(|lane| lane.circuit_open),
+                }
+            })
+            .collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
+    }
+
+    async fn health(&self) -> EngineHealth {
+        let mut health = EngineHealth {
+            outbox: self.desk.outbox.health(),
+            stopping: self.desk.is_stopping(),
+            restarts_total: self.restarts.load(Ordering::Relaxed),
+            ..EngineHealth::default()
+        };
+        if let Ok(roll) = self.desk.outbox.roll().await {
+            health.backlog = roll.subscriptions.into_iter().map(|s| (s.name, s.owed)).collect();
+        }
+        let Ok((lanes, counts)) = self.scheduler.send(Look).await else { return health };
+        health.leases_lost_total = counts.leases_lost;
+        for lane in lanes {
+            let (name, tally) = (lane.name.to_string(), lane.tally);
+            let by_outcome = [
+                (AttemptOutcome::Delivered, tally.delivered),
+                (AttemptOutcome::Failed, tally.failed),
+                (AttemptOutcome::Rejected, tally.rejected),
+                (AttemptOutcome::Unattempted, tally.unattempted),
+            ];
+            let attempts: u64 = by_outcome.iter().map(|(_, count)| count).sum();
+            health.attempts.extend(by_outcome.map(|(outcome, count)| (name.clone(), outcome.as_str(), count)));
+            health.attempt_seconds.push((name.clone(), tally.took.as_secs_f64(), attempts));
+            health.dead.push((name, tally.dead));
+        }
+        health
+    }
+
+    async fn ask(&self, delivery: DeliveryId, wish: Wish) -> Result<Answer, StoreError> {
+        let answer = self.desk.outbox.ask(delivery, wish).await?;
+        if (answer, wish) == (Answer::Done, Wish::Retry) {
+            self.inbox.hint(&[delivery.subscription]);
+        }
+        Ok(answer)
+    }
+
+    async fn stop(&self, grace: Duration) -> Result<(), StoreError> {
+        self.desk.stopping.store(true, Ordering::Relaxed);
+        let (done, halted) = oneshot::channel();
+        let halting = async {
+            if self.scheduler.send(Halt { grace, done }).await.is_ok() {
+                let _the_scheduler_is_gone = halted.await;
+            }
+            self.desk.news_settled().await;
+        };
+        if tokio::time::timeout(grace.saturating_add(STOP_PATIENCE), halting).await.is_err() {
+            tracing::warn!("the outbox does not answer; what is in flight is repeated after the next start");
+        }
+        let closed = self.desk.outbox.close().await;
+        self.finished.notify_one();
+        closed
+    }
+}
+
+/// An actor of ours that is gone: only while the engine ends.
+fn gone(_: actix::MailboxError) -> StoreError {
+    StoreError::Closed
+}
+
+impl Handler<Record> for Registry {
+    type Result = ResponseFuture<Result<Recorded, RecordError>>;
+
+    fn handle(&mut self, Record { event, epoch }: Record, _: &mut Self::Context) -> Self::Result {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let recorded = inner.desk.record(vec![event], epoch).await?;
+            let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
+            recorded.into_iter().next().ok_or_else(none)
+        })
+    }
+}
+
+impl Handler<Watch> for Registry {
+    type Result = MessageResult<Watch>;
+
+    fn handle(&mut self, _: Watch, _: &mut Self::Context) -> Self::Result {
+        let receiver: broadcast::Receiver<Arc<Watched>> = self.inner.desk.watchers.subscribe();
+        MessageResult(receiver)
+    }
+}
+
+/// A handler that hands its message to a future and carries nothing else.
+macro_rules! carries {
+    ($($message:ident => $answer:ty: |$inner:ident, $m:pat_param| $work:expr;)*) => {$(
+        impl Handler<$message> for Registry {
+            type Result = ResponseFuture<$answer>;
+
+            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
+                let $inner = Arc::clone(&self.inner);
+                let $m = message;
+                Box::pin(async move { $work })
+            }
+        }
+    )*};
+}
+
+carries! {
+    RecordBatch => Result<Vec<Recorded>, RecordError>: |inner, m| inner.desk.record(m.events, m.epoch).await;
+    InspectEvents => Result<Page<EventRow, posthaste_events::EventId>, StoreError>:
+        |inner, m| inner.desk.outbox.events(m.0).await;
+    InspectEvent => Result<Option<EventView>, StoreError>: |inner, m| inner.desk.outbox.event(m.0).await;
+    InspectDeliveries => Result<Page<DeliveryRow, DeliveryId>, StoreError>:
+        |inner, m| inner.desk.outbox.deliveries(m.0).await;
+    InspectDelivery => Result<Option<DeliveryView>, StoreError>: |inner, m| inner.desk.outbox.delivery(m.0).await;
+    InspectSubscriptions => Result<Vec<SubscriptionView>, StoreError>: |inner, _| inner.views().await;
+    InspectHealth => EngineHealth: |inner, _| inner.health().await;
+    Retry => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Retry).await;
+    Cancel => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Cancel).await;
+    Pause => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Paused).await;
+    Resume => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Active).await;
+    Reload => Result<(), StoreError>: |inner, m| inner.reload(m.0).await;
+    Stop => Result<(), StoreError>: |inner, m| inner.stop(m.grace).await;
+}

@@ -1,0 +1,51 @@
+//! What becomes of settings once the outbox has numbered their subscriptions: targets, terms, posts.
+
+use crate::scheduler::Terms;
+use crate::settings::Settings;
+use crate::supervisor::{Staffing, make};
+use posthaste_events::matching::Target;
+use posthaste_outbox::{Roll, Standing};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Settings, told to each who needs a part of them.
+pub(crate) struct Staffed {
+    /// For matching.
+    pub(crate) targets: Vec<Target>,
+    /// For the scheduler.
+    pub(crate) terms: Vec<Terms>,
+    /// For the supervisor.
+    pub(crate) staff: Vec<Staffing>,
+}
+
+/// A subscription whose deliveree cannot be made (its maker panics) takes events, and what it is owed waits.
+pub(crate) fn staffed(settings: &Settings, roll: &Roll) -> Staffed {
+    let numbers: BTreeMap<_, _> = roll.subscriptions.iter().map(|s| (s.name.as_str(), s)).collect();
+    let mut staffed = Staffed { targets: Vec::new(), terms: Vec::new(), staff: Vec::new() };
+    for subscription in &settings.subscriptions {
+        // The outbox numbers every name that it is given.
+        let Some(subscribed) = numbers.get(subscription.name.as_str()) else { continue };
+        let (id, name) = (subscribed.id, Arc::<str>::from(subscription.name.as_str()));
+        let selectors = subscription.selectors.iter();
+        staffed.targets.extend(selectors.map(|selector| Target { id, selector: selector.clone() }));
+        let Some(made) = make(&name, &subscription.make) else { continue };
+        let Ok((limits, timeout)) = catch_unwind(AssertUnwindSafe(|| (made.limits(), made.timeout()))) else {
+            tracing::error!(subscription = %name, "the deliveree panicked when it was asked for its limits");
+            continue;
+        };
+        staffed.terms.push(Terms {
+            id,
+            name: Arc::clone(&name),
+            tenant: subscription.tenant.as_deref().map(Arc::from),
+            retry: subscription.retry.clone(),
+            concurrency: subscription.concurrency,
+            circuit: subscription.circuit,
+            limits,
+            timeout,
+            active: subscribed.standing == Standing::Active,
+        });
+        staffed.staff.push(Staffing { id, name, make: Arc::clone(&subscription.make), made });
+    }
+    staffed
+}

@@ -1,0 +1,302 @@
+//! The scheduler's actor: feeds the core with what waits in the inbox, and does what the core wants done.
+//!
+//! It decides nothing. Every answer of the outbox comes back through the inbox.
+
+use super::words::{Action, Input, LaneView, Now, Terms, Told};
+use super::{Core, Counts, Owed};
+use crate::deliveree::{Order, Wires};
+use crate::desk::Desk;
+use crate::inbox::Inbox;
+use crate::messages::Watched;
+use crate::supervisor::{Hand, Supervisor};
+use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler};
+use posthaste_events::SubscriptionId;
+use posthaste_events::seams::Random;
+use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Messages that may wait; outcomes and answers go another way.
+const MAILBOX_MAX: usize = 1_024;
+/// How much of an error is logged, in bytes.
+const LOGGED_MAX: usize = 200;
+
+/// The actor.
+pub(crate) struct Scheduler {
+    pub(crate) core: Core,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) restarts: Arc<AtomicU64>,
+    /// Kept for a core that must be made again.
+    pub(crate) roster: Vec<Terms>,
+    pub(crate) halted: Option<oneshot::Sender<()>>,
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MAX);
+        let inbox = Arc::clone(&self.inbox);
+        ctx.add_stream(futures_util::stream::unfold(inbox, |inbox| async {
+            let inputs = inbox.take().await;
+            Some((inputs, inbox))
+        }));
+        self.feed(vec![Input::Wake]);
+    }
+}
+
+impl StreamHandler<Vec<Input>> for Scheduler {
+    fn handle(&mut self, inputs: Vec<Input>, _: &mut Self::Context) {
+        self.feed(inputs);
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// Every configured subscription; answered once nothing more begins by the old ones.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Enlist(pub(crate) Vec<Terms>);
+
+impl Handler<Enlist> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Enlist(terms): Enlist, _: &mut Self::Context) {
+        self.roster.clone_from(&terms);
+        self.feed(vec![Input::Roster(terms)]);
+    }
+}
+
+/// A subscription takes deliveries from now on, or none: answered once none begins any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hold {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) active: bool,
+}
+
+impl Handler<Hold> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Hold { subscription, active }: Hold, _: &mut Self::Context) {
+        self.feed(vec![Input::Standing { subscription, active }]);
+    }
+}
+
+/// How the subscriptions are.
+#[derive(Message)]
+#[rtype(result = "(Vec<LaneView>, Counts)")]
+pub(crate) struct Look;
+
+impl Handler<Look> for Scheduler {
+    type Result = actix::MessageResult<Look>;
+
+    fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
+        actix::MessageResult((self.core.lanes().collect(), self.core.counts()))
+    }
+}
+
+/// Nothing more begins; `done` is told once everything that was begun is settled.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Halt {
+    pub(crate) grace: Duration,
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+impl Handler<Halt> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Halt { grace, done }: Halt, _: &mut Self::Context) {
+        self.halted = Some(done);
+        self.feed(vec![Input::Stop { grace }]);
+    }
+}
+
+impl Scheduler {
+    fn feed(&mut self, inputs: Vec<Input>) {
+        let now = Now { elapsed: self.desk.clock.elapsed(), wall: self.desk.clock.wall() };
+        let random = &*self.random;
+        let core = &mut self.core;
+        match catch_unwind(AssertUnwindSafe(|| core.handle(now, inputs, random))) {
+            Ok(actions) => actions.into_iter().for_each(|action| self.act(action)),
+            Err(_panic) => self.begin_anew(now),
+        }
+    }
+
+    /// A core that panicked is a bug of ours. What it had out comes back when its leases run out, as after a crash.
+    fn begin_anew(&mut self, now: Now) {
+        tracing::error!("the scheduler panicked; it begins anew from the outbox");
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.core = Core::default();
+        // Not fed through the inbox, so that nothing comes before it.
+        for action in self.core.handle(now, vec![Input::Roster(self.roster.clone())], &*self.random) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let (desk, inbox) = (Arc::clone(&self.desk), Arc::clone(&self.inbox));
+        match action {
+            Action::Deliver { subscription, calls } => {
+                let wires = Wires { inbox, clock: Arc::clone(&desk.clock) };
+                let orders = calls.into_iter().map(|call| Order::new(call, wires.clone())).collect();
+                let _dropped_orders_report_themselves = self.supervisor.try_send(Hand { subscription, orders });
+            }
+            Action::Claim { subscription, want } => {
+                let claim = desk.outbox.claim(subscription, want);
+                tokio::spawn(async move {
+                    let claimed = told(claim.await, "claim");
+                    inbox.push(Input::Claimed { subscription, claimed });
+                });
+            }
+            Action::Settle { settlements, told } => {
+                tokio::spawn(settle(desk, inbox, settlements, told));
+            }
+            Action::Renew { subscription, leases, lease, until } => {
+                let renewal = desk.outbox.renew(leases.clone(), lease);
+                tokio::spawn(async move {
+                    let kept = told(renewal.await, "renew");
+                    inbox.push(Input::Renewed { subscription, leases, until, kept });
+                });
+            }
+            Action::Disable { subscription, reason } => {
+                let disabling = desk.outbox.set_standing(subscription, Standing::Disabled(reason));
+                tokio::spawn(async move {
+                    let done = told(disabling.await, "disable").is_some();
+                    inbox.push(Input::Disabled { subscription, done });
+                });
+            }
+            Action::Announce(news) => {
+                tokio::spawn(async move { desk.announce(news).await });
+            }
+            Action::Scan => {
+                let roll = desk.outbox.roll();
+                tokio::spawn(async move {
+                    let roll = told(roll.await, "scan");
+                    inbox.push(Input::Owed(roll.map(|roll| roll.subscriptions.iter().map(owed).collect())));
+                });
+            }
+            // Calls that are under way end with the runtime, and their late words are ignored.
+            Action::Abort(calls) => {
+                tracing::warn!(calls = calls.len(), "the grace is over; what is in flight goes back")
+            }
+            Action::WakeAt(at) => inbox.set_alarm(at),
+            Action::Stopped => {
+                if let Some(halted) = self.halted.take() {
+                    let _nobody_waits_any_more = halted.send(());
+                }
+            }
+        }
+    }
+}
+
+fn owed(subscribed: &posthaste_outbox::Subscribed) -> Owed {
+    let active = subscribed.standing == Standing::Active;
+    Owed { subscription: subscribed.id, owed: subscribed.owed, active }
+}
+
+fn told<T>(answer: Result<T, StoreError>, what: &str) -> Option<T> {
+    answer.map_err(|error| tracing::warn!(%error, what, "the outbox failed; it is asked again")).ok()
+}
+
+async fn settle(desk: Arc<Desk>, inbox: Arc<Inbox>, settlements: Vec<Settlement>, told: Vec<Told>) {
+    // What is needed of them once they are gone: whether each has an attempt, and whom a release is for.
+    let tried: Vec<bool> = settlements.iter().map(|s| s.attempt.is_some()).collect();
+    let released = settlements.iter().filter(|s| s.then == Then::Release).map(|s| s.delivery.subscription);
+    let released: Vec<_> = released.collect();
+    match desk.outbox.settle(settlements.clone()).await {
+        Ok(answers) => {
+            let applied = answers.iter().zip(tried).filter(|(_, tried)| *tried).map(|(a, _)| *a == Settled::Applied);
+            for (told, applied) in told.into_iter().zip(applied) {
+                if applied {
+                    tell(&desk, told);
+                }
+            }
+            inbox.push(Input::Settled { settlements, answers });
+            if !released.is_empty() {
+                inbox.hint(&released);
+            }
+        }
+        Err(StoreError::Closed) => {
+            let answers = vec![Settled::LeaseLost; settlements.len()];
+            inbox.push(Input::Settled { settlements, answers });
+        }
+        Err(error) => {
+            tracing::warn!(%error, count = settlements.len(), "outcomes are not settled yet");
+            inbox.push(Input::NotSettled(settlements));
+        }
+    }
+}
+
+/// One line in the log, and the stream for whoever watches.
+fn tell(desk: &Desk, told: Told) {
+    let Told { subscription, delivery, facts, attempt, state } = told;
+    let error = attempt.detail.error.as_deref().map(logged);
+    tracing::info!(
+        event = %delivery.event,
+        r#type = %facts.event_type,
+        subscription = %subscription,
+        delivery = %delivery,
+        attempt = attempt.number,
+        outcome = attempt.outcome.as_str(),
+        status = attempt.detail.status,
+        duration_ms = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+        error,
+        "attempt"
+    );
+    if desk.watchers.receiver_count() > 0 {
+        let watched = Watched {
+            event: delivery.event,
+            event_type: facts.event_type.clone(),
+            tenant: facts.tenant.clone(),
+            subscription: subscription.to_string(),
+            delivery,
+            attempt,
+            state,
+        };
+        let _nobody_watches_any_more = desk.watchers.send(Arc::new(watched));
+    }
+}
+
+/// An error as it may stand in the log: short, and of a URL the origin only, since the rest is often the secret.
+fn logged(error: &str) -> String {
+    let mut text = String::with_capacity(error.len().min(LOGGED_MAX));
+    for (n, word) in error.split(' ').enumerate() {
+        if n > 0 {
+            text.push(' ');
+        }
+        match word.split_once("://") {
+            Some((scheme, rest)) => {
+                let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                // What stands before an `@` is a name and a password.
+                let host = host.rsplit('@').next().unwrap_or_default();
+                text.extend([scheme, "://", host]);
+            }
+            None => text.push_str(word),
+        }
+    }
+    posthaste_events::outcome::cut(text, LOGGED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_url_the_log_has_the_origin_only() {
+        assert_eq!(
+            logged("connect: https://user:pw@hooks.example.com/T0/secret?x=1 refused"),
+            "connect: https://hooks.example.com refused"
+        );
+        assert_eq!(logged(&"x".repeat(1_000)).len(), LOGGED_MAX);
+    }
+}

@@ -1,0 +1,335 @@
+//! The scheduler's state machine: takes inputs, keeps the window full, and says what is to be done.
+//!
+//! Decides when each subscription is worth a claim, how much it claims, and when its calls begin. What an outcome
+//! leads to stands in `report`; whose turn it is in `fairness`; how much fits in `window`.
+
+use super::circuit::{Allowance, Breaker};
+use super::fairness::Turns;
+use super::lane::{CallIds, Lane, Ready, Underway};
+use super::window::{BYTES_MAX, COUNT_MAX, Load, Window};
+use super::words::{Action, CallId, Counts, Input, LaneView, Now, Owed, Terms, Told};
+use posthaste_events::seams::Random;
+use posthaste_events::{DeliveryId, SubscriptionId};
+use posthaste_outbox::{Claimed, LeaseId, Leased, Settlement, Then};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Every so many scans a subscription is asked even though its next time is known to be later.
+const THOROUGH_EVERY: u64 = 10;
+
+/// The state of the scheduler. Everything in it is bounded by the window and the number of subscriptions.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) lanes: BTreeMap<SubscriptionId, Lane>,
+    pub(super) calls: BTreeMap<CallId, Underway>,
+    pub(super) window: Window,
+    pub(super) turns: Turns,
+    /// When which lane is to be looked at; one entry a lane at most.
+    pub(super) timers: BTreeSet<(Duration, SubscriptionId)>,
+    /// Lanes of which something changed since the last turn.
+    pub(super) touched: Vec<SubscriptionId>,
+    pub(super) claims: usize,
+    pub(super) unsettled: usize,
+    /// Settlements that the outbox failed to take.
+    pub(super) again: Vec<Settlement>,
+    pub(super) scan_at: Duration,
+    pub(super) scanning: bool,
+    pub(super) scans: u64,
+    pub(super) stopping: Option<Duration>,
+    pub(super) stopped: bool,
+    pub(super) woken_at: Option<Duration>,
+    pub(super) ids: CallIds,
+    /// How many attempts of a delivery were not to be charged to its endpoint.
+    pub(super) uncharged: BTreeMap<DeliveryId, u32>,
+    /// Those whose death is with the outbox, and whether it is to be told; bounded by what is unsettled.
+    pub(super) dying: BTreeMap<DeliveryId, bool>,
+    pub(super) counts: Counts,
+    pub(super) settlements: Vec<Settlement>,
+    pub(super) told: Vec<Told>,
+    pub(super) actions: Vec<Action>,
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            window: Window::new(Load { count: COUNT_MAX, bytes: BYTES_MAX }),
+            turns: Turns::default(),
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            claims: 0,
+            unsettled: 0,
+            again: Vec::new(),
+            scan_at: Duration::ZERO,
+            scanning: false,
+            scans: 0,
+            stopping: None,
+            stopped: false,
+            woken_at: None,
+            ids: CallIds::default(),
+            uncharged: BTreeMap::new(),
+            dying: BTreeMap::new(),
+            counts: Counts::default(),
+            settlements: Vec::new(),
+            told: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+}
+
+impl Core {
+    /// Takes inputs, and says what is to be done, in this order.
+    pub fn handle(&mut self, now: Now, mut inputs: Vec<Input>, random: &dyn Random) -> Vec<Action> {
+        // A signal is about the whole subscription, so that it counts for the outcomes that came along with it.
+        inputs.sort_by_key(|input| !matches!(input, Input::Signal { .. }));
+        for input in inputs {
+            self.take(now, input, random);
+        }
+        self.turn(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Deliveries that are out of the outbox, those of claims under way included, and their bytes.
+    #[must_use]
+    pub const fn out(&self) -> (usize, usize) {
+        let out = self.window.out();
+        (out.count, out.bytes)
+    }
+
+    /// Every subscription as it stands.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneView> {
+        self.lanes.iter().map(|(id, lane)| LaneView {
+            id: *id,
+            name: lane.terms.name.clone(),
+            in_flight: lane.flying,
+            circuit_open: lane.breaker.is_open(),
+            tally: lane.tally,
+        })
+    }
+
+    fn take(&mut self, now: Now, input: Input, random: &dyn Random) {
+        match input {
+            Input::Roster(terms) => self.roster(now.elapsed, terms),
+            Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
+            Input::Due(subscriptions) => {
+                for id in subscriptions {
+                    self.due(id, now.elapsed);
+                }
+            }
+            Input::Claimed { subscription, claimed } => self.claimed(now.elapsed, subscription, claimed),
+            Input::Outcome { call, delivery, outcome, took } => {
+                self.outcome(now, call, delivery, outcome, took, random);
+            }
+            Input::Signal { call, signal } => self.signal(now.elapsed, call, signal),
+            Input::Ended { call, end, took } => self.ended(now, call, end, took, random),
+            Input::Settled { settlements, answers } => self.settled(now.elapsed, &settlements, &answers),
+            Input::NotSettled(settlements) => {
+                self.unsettled = self.unsettled.saturating_sub(settlements.len());
+                self.again.extend(settlements);
+            }
+            Input::Renewed { subscription, leases, until, kept } => {
+                if let Some(kept) = kept {
+                    self.renewed(now.elapsed, subscription, &leases, until, &kept);
+                }
+            }
+            Input::Owed(owed) => {
+                self.scanning = false;
+                self.owed(now.elapsed, owed.unwrap_or_default());
+            }
+            Input::Disabled { subscription, done } => self.disabled(now.elapsed, subscription, done),
+            Input::Wake => {}
+            Input::Stop { grace } => self.stop(now.elapsed, grace),
+        }
+    }
+
+    pub(super) fn touch(&mut self, subscription: SubscriptionId) {
+        if let Some(lane) = self.lanes.get_mut(&subscription).filter(|lane| !lane.touched) {
+            lane.touched = true;
+            self.touched.push(subscription);
+        }
+    }
+
+    /// Something of a subscription is due at a time.
+    pub(super) fn due(&mut self, subscription: SubscriptionId, at: Duration) {
+        if let Some(lane) = self.lanes.get_mut(&subscription) {
+            lane.due_at(at);
+            self.touch(subscription);
+        }
+    }
+
+    fn roster(&mut self, now: Duration, terms: Vec<Terms>) {
+        let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
+        for terms in terms {
+            let (id, active) = (terms.id, terms.active);
+            let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(terms.clone()));
+            if lane.terms.tenant != terms.tenant {
+                self.turns.leave(&lane.terms.tenant, id);
+            }
+            (lane.terms, lane.gone) = (terms, false);
+            if lane.terms.circuit.is_none() {
+                lane.breaker = Breaker::CLOSED;
+            }
+            self.standing(now, id, active);
+        }
+        let gone: Vec<_> = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
+        for id in gone {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.gone = true;
+            }
+            self.release_ready(id, now);
+        }
+    }
+
+    fn standing(&mut self, now: Duration, subscription: SubscriptionId, active: bool) {
+        let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        lane.terms.active = active;
+        if active {
+            self.due(subscription, now);
+        } else {
+            self.release_ready(subscription, now);
+        }
+    }
+
+    fn disabled(&mut self, now: Duration, subscription: SubscriptionId, done: bool) {
+        let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        let Some(disabling) = &mut lane.disabling else { return };
+        if !done {
+            // The next scan asks again; until then nothing is sent.
+            disabling.asked = false;
+            return;
+        }
+        if disabling.tell {
+            self.actions.push(Action::Announce(posthaste_events::builtin::News::Disabled {
+                subscription: lane.terms.name.to_string(),
+                reason: disabling.reason.clone(),
+            }));
+        }
+        lane.disabling = None;
+        self.standing(now, subscription, false);
+    }
+
+    fn claimed(&mut self, now: Duration, subscription: SubscriptionId, claimed: Option<Claimed>) {
+        let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        let Some(claiming) = lane.claiming.take() else { return };
+        self.claims -= 1;
+        self.window.give(claiming.load);
+        lane.out.remove(claiming.load);
+        let Some(Claimed { deliveries, next_due }) = claimed else {
+            lane.claim_failed(now);
+            self.touch(subscription);
+            return;
+        };
+        lane.claim_worked();
+        if let Some(wait) = next_due {
+            lane.due_at(now.saturating_add(wait));
+        }
+        let brought = Load { count: deliveries.len(), bytes: deliveries.iter().map(|d| d.payloads.len()).sum() };
+        if brought.count >= claiming.load.count && lane.ready.is_empty() && lane.calls < lane.concurrency() {
+            lane.ran_dry();
+        }
+        self.window.take(brought);
+        lane.out.add(brought);
+        let lease_until = claiming.asked_at.saturating_add(claiming.lease);
+        lane.ready.extend(deliveries.into_iter().map(|leased| Ready { leased, claimed_at: now, lease_until }));
+        let goes_on =
+            lane.takes() && lane.not_before <= now && !matches!(lane.breaker.allowance(now), Allowance::None(_));
+        self.turns.charge(&lane.terms.tenant, subscription, brought.count, brought.bytes);
+        if !goes_on || self.stopping.is_some() {
+            self.release_ready(subscription, now);
+        } else if lane.breaker.is_open() {
+            self.keep_probe(subscription, now);
+        }
+        self.touch(subscription);
+    }
+
+    /// Gives back what waits for a call.
+    pub(super) fn release_ready(&mut self, subscription: SubscriptionId, now: Duration) {
+        let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        for ready in std::mem::take(&mut lane.ready) {
+            give_back(&mut self.window, &mut self.settlements, lane, &ready.leased, now);
+        }
+        self.touch(subscription);
+    }
+
+    fn renewed(&mut self, now: Duration, id: SubscriptionId, leases: &[LeaseId], until: Duration, kept: &[bool]) {
+        let answers: BTreeMap<_, _> = leases.iter().copied().zip(kept.iter().copied()).collect();
+        for flying in self.calls.values_mut().filter(|c| c.subscription == id).flat_map(|c| &mut c.flying) {
+            // One that was lost goes on: its outcome will be refused, and counted then.
+            if answers.get(&flying.lease) == Some(&true) {
+                flying.lease_until = until;
+            }
+        }
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let (mut lost, before) = (Load::default(), lane.ready.len());
+        lane.ready.retain_mut(|ready| match answers.get(&ready.leased.lease) {
+            Some(true) => {
+                ready.lease_until = until;
+                true
+            }
+            Some(false) => {
+                lost.add(Load { count: 1, bytes: ready.leased.payloads.len() });
+                false
+            }
+            None => true,
+        });
+        self.window.give(lost);
+        lane.out.remove(lost);
+        if lane.ready.len() < before {
+            self.counts.leases_lost += lost.count as u64;
+            self.due(id, now);
+        }
+    }
+
+    /// Compares what the outbox is owed with what is known, and asks where a hint seems lost.
+    fn owed(&mut self, now: Duration, owed: Vec<Owed>) {
+        for Owed { subscription, owed, active } in owed {
+            let Some(lane) = self.lanes.get_mut(&subscription) else { continue };
+            if lane.terms.active != active && lane.disabling.is_none() {
+                self.standing(now, subscription, active);
+                continue;
+            }
+            let waits = owed > (lane.ready.len() + lane.flying) as u64;
+            let thorough = (u64::from(subscription.0) + self.scans).is_multiple_of(THOROUGH_EVERY);
+            if waits && lane.claiming.is_none() && (lane.due.is_none() || thorough) {
+                self.due(subscription, now);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Duration, grace: Duration) {
+        self.stopping.get_or_insert(now.saturating_add(grace));
+        let ids: Vec<_> = self.lanes.keys().copied().collect();
+        for id in ids {
+            self.release_ready(id, now);
+            if let Some(news) = self.lanes.get_mut(&id).and_then(|lane| lane.take_news(now, true)) {
+                self.actions.push(Action::Announce(news));
+            }
+        }
+    }
+}
+
+/// Gives a delivery back that no call was made for.
+pub(super) fn give_back(
+    window: &mut Window,
+    settlements: &mut Vec<Settlement>,
+    lane: &mut Lane,
+    leased: &Leased,
+    now: Duration,
+) {
+    let load = Load { count: 1, bytes: leased.payloads.len() };
+    window.give(load);
+    lane.out.remove(load);
+    lane.due_at(now);
+    settlements.push(released(leased.lease, leased.delivery));
+}
+
+pub(super) const fn released(lease: LeaseId, delivery: DeliveryId) -> Settlement {
+    Settlement { lease, delivery, attempt: None, then: Then::Release }
+}

@@ -1,0 +1,288 @@
+//! One subscription as the scheduler sees it: what it has ready and in flight, when it is worth a claim, and how much.
+
+use super::circuit::{Allowance, Breaker};
+use super::window::Load;
+use super::words::{CallId, Tally, Terms};
+use posthaste_events::builtin::News;
+use posthaste_events::{DeliveryId, Facts};
+use posthaste_outbox::{LeaseId, Leased};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many deliveries are kept ready behind those in flight, at first.
+const AHEAD_MIN: usize = 16;
+/// And at most, once the receiver has shown that it is fast.
+const AHEAD_MAX: usize = 256;
+/// After so many failures in a row, with no success between, a receiver is taken to be down.
+const DOWN_AFTER: u32 = 8;
+/// Calls at once, and deliveries kept ready, for one that is down: enough to see it come back.
+const DOWN_CALLS: usize = 4;
+/// How many are claimed for a probe: one is tried, those whose time is over die, the others go back.
+const PROBE_CLAIM: usize = 64;
+/// Deaths within this time make one piece of news.
+const NEWS_OVER: Duration = Duration::from_secs(1);
+/// The longest wait after claims that failed one after another.
+const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A delivery that was claimed and waits for a call.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) leased: Leased,
+    pub(super) claimed_at: Duration,
+    pub(super) lease_until: Duration,
+}
+
+/// A delivery in flight.
+#[derive(Debug)]
+pub(super) struct Flying {
+    pub(super) lease: LeaseId,
+    pub(super) delivery: DeliveryId,
+    pub(super) attempt: u32,
+    /// For how long it had been owed when it was claimed.
+    pub(super) owed_for: Duration,
+    pub(super) claimed_at: Duration,
+    pub(super) facts: Arc<Facts>,
+    pub(super) bytes: usize,
+    pub(super) lease_until: Duration,
+}
+
+/// A claim under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claiming {
+    /// What it may bring; counted as out until it is known.
+    pub(super) load: Load,
+    pub(super) asked_at: Duration,
+    pub(super) lease: Duration,
+}
+
+/// Deliveries that died within a second.
+#[derive(Debug)]
+struct Obituary {
+    tell_at: Duration,
+    delivery: DeliveryId,
+    reason: String,
+    count: u64,
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) terms: Terms,
+    /// No longer configured: kept only until nothing of it is in flight.
+    pub(super) gone: bool,
+    /// When a claim is worth it; `None`: nothing is known to be owed.
+    pub(super) due: Option<Duration>,
+    /// The claim under way.
+    pub(super) claiming: Option<Claiming>,
+    pub(super) ready: VecDeque<Ready>,
+    pub(super) calls: usize,
+    /// Everything out: claiming, ready and in flight.
+    pub(super) out: Load,
+    /// Deliveries in flight.
+    pub(super) flying: usize,
+    /// Nothing begins before this.
+    pub(super) not_before: Duration,
+    pub(super) breaker: Breaker,
+    /// A reason for which it is to be disabled, until the outbox did so.
+    pub(super) disabling: Option<Disabling>,
+    /// The entry in the core's timers.
+    pub(super) timer: Option<Duration>,
+    /// Whether it stands in the core's list of lanes to look at.
+    pub(super) touched: bool,
+    pub(super) tally: Tally,
+    ahead: usize,
+    failures: u32,
+    claim_failures: u32,
+    obituary: Option<Obituary>,
+}
+
+/// A disabling that the outbox has not yet confirmed.
+#[derive(Debug, Clone)]
+pub(super) struct Disabling {
+    pub(super) reason: String,
+    /// Whether the daemon may make an event of it.
+    pub(super) tell: bool,
+    /// Whether the outbox was asked and has not answered.
+    pub(super) asked: bool,
+}
+
+impl Lane {
+    pub(super) const fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            gone: false,
+            due: None,
+            claiming: None,
+            ready: VecDeque::new(),
+            calls: 0,
+            out: Load { count: 0, bytes: 0 },
+            flying: 0,
+            not_before: Duration::ZERO,
+            breaker: Breaker::CLOSED,
+            disabling: None,
+            timer: None,
+            touched: false,
+            tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
+            ahead: AHEAD_MIN,
+            failures: 0,
+            claim_failures: 0,
+            obituary: None,
+        }
+    }
+
+    /// Whether deliveries may begin at all.
+    pub(super) const fn takes(&self) -> bool {
+        self.terms.active && !self.gone && self.disabling.is_none()
+    }
+
+    /// Something is due at `at`, perhaps sooner than was known.
+    pub(super) fn due_at(&mut self, at: Duration) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// How many deliveries are worth a claim now; 0: none.
+    pub(super) fn appetite(&self, now: Duration) -> usize {
+        let idle = self.claiming.is_none() && self.not_before <= now;
+        if !self.takes() || !idle || self.due.is_none_or(|due| due > now) {
+            return 0;
+        }
+        match self.breaker.allowance(now) {
+            Allowance::None(_) => 0,
+            Allowance::One if self.ready.is_empty() => PROBE_CLAIM,
+            Allowance::One => 0,
+            Allowance::Any if self.ready.len() > self.ahead() / 2 => 0,
+            Allowance::Any => {
+                let at_once = self.concurrency().saturating_mul(self.terms.limits.events.max(1));
+                at_once.saturating_add(self.ahead()).saturating_sub(self.ready.len() + self.flying)
+            }
+        }
+    }
+
+    /// Whether a call may begin.
+    pub(super) fn may_call(&self, now: Duration) -> bool {
+        self.takes()
+            && !self.ready.is_empty()
+            && self.calls < self.concurrency()
+            && self.not_before <= now
+            && matches!(self.breaker.allowance(now), Allowance::Any | Allowance::One)
+    }
+
+    /// When something changes by itself, later than now.
+    pub(super) fn next_time(&self, now: Duration) -> Option<Duration> {
+        let mut claim = self.due.filter(|_| self.takes() && self.claiming.is_none());
+        if let Some(at) = &mut claim {
+            *at = (*at).max(self.not_before);
+            match self.breaker.allowance(now) {
+                Allowance::None(Some(until)) => *at = (*at).max(until),
+                Allowance::None(None) => claim = None,
+                Allowance::One | Allowance::Any => {}
+            }
+        }
+        let news = self.obituary.as_ref().map(|o| o.tell_at);
+        [claim.filter(|at| *at > now), news].into_iter().flatten().min()
+    }
+
+    /// Takes the deliveries of the next call.
+    pub(super) fn take_call(&mut self) -> Vec<Ready> {
+        let limits = self.terms.limits;
+        let (mut taken, mut bytes) = (Vec::with_capacity(limits.events.clamp(1, self.ready.len().max(1))), 0_usize);
+        while let Some(next) = self.ready.front() {
+            let longer = bytes.saturating_add(next.leased.payloads.len());
+            if !taken.is_empty() && (taken.len() >= limits.events || longer > limits.bytes) {
+                break;
+            }
+            bytes = longer;
+            taken.extend(self.ready.pop_front());
+        }
+        taken
+    }
+
+    /// Slots stand empty although more is due: claims bring too little at a time.
+    pub(super) fn ran_dry(&mut self) {
+        self.ahead = (self.ahead * 2).min(AHEAD_MAX);
+    }
+
+    /// A delivery failed.
+    pub(super) const fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.ahead = AHEAD_MIN;
+    }
+
+    /// A delivery arrived.
+    pub(super) const fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    const fn is_down(&self) -> bool {
+        self.failures >= DOWN_AFTER
+    }
+
+    /// Calls at once: as configured, fewer while its receiver is down.
+    pub(super) fn concurrency(&self) -> usize {
+        let most = self.terms.concurrency.max(1);
+        if self.is_down() { most.min(DOWN_CALLS) } else { most }
+    }
+
+    fn ahead(&self) -> usize {
+        if self.is_down() { DOWN_CALLS } else { self.ahead }
+    }
+
+    /// A claim failed: the next one waits, longer each time.
+    pub(super) fn claim_failed(&mut self, now: Duration) {
+        let wait = Duration::from_millis(100).saturating_mul(1 << self.claim_failures.min(6)).min(CLAIM_PAUSE_MAX);
+        self.claim_failures = self.claim_failures.saturating_add(1);
+        self.due = Some(now.saturating_add(wait));
+    }
+
+    pub(super) const fn claim_worked(&mut self) {
+        self.claim_failures = 0;
+    }
+
+    /// A delivery died; news of it is told with the others of its second.
+    pub(super) fn died(&mut self, delivery: DeliveryId, reason: &str, now: Duration) {
+        let tell_at = now.saturating_add(NEWS_OVER);
+        self.obituary
+            .get_or_insert_with(|| Obituary { tell_at, delivery, reason: reason.to_owned(), count: 0 })
+            .count += 1;
+    }
+
+    /// The news of deaths that is due, or all of it.
+    pub(super) fn take_news(&mut self, now: Duration, all: bool) -> Option<News> {
+        let Obituary { delivery, reason, count, .. } = self.obituary.take_if(|o| all || o.tell_at <= now)?;
+        Some(News::Dead {
+            subscription: self.terms.name.to_string(),
+            event: delivery.event.to_string(),
+            delivery: delivery.to_string(),
+            reason,
+            count,
+        })
+    }
+
+    /// The time that its calls may take, for a call that begins now.
+    pub(super) const fn deadline(&self, now: Duration) -> Duration {
+        now.saturating_add(self.terms.timeout)
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Underway {
+    pub(super) subscription: posthaste_events::SubscriptionId,
+    pub(super) began: super::words::Now,
+    /// What has no outcome yet.
+    pub(super) flying: Vec<Flying>,
+    /// Whether all that it delivers are the daemon's own events.
+    pub(super) ours: bool,
+}
+
+/// The id of calls, counted up.
+#[derive(Debug, Default)]
+pub(super) struct CallIds(u64);
+
+impl CallIds {
+    pub(super) const fn next(&mut self) -> CallId {
+        self.0 += 1;
+        CallId(self.0)
+    }
+}

@@ -1,0 +1,245 @@
+//! What the core makes of outcomes, signals and ended calls.
+
+use super::core::{Core, give_back, released};
+use super::decide::{Tried, decide};
+use super::lane::{Disabling, Flying};
+use super::window::Load;
+use super::words::{Action, CallId, End, Now, Told};
+use posthaste_events::builtin::News;
+use posthaste_events::deliveree::{panicked, timed_out};
+use posthaste_events::outcome::{Detail, REASON_MAX, cut};
+use posthaste_events::retry::RETRY_AFTER_MAX;
+use posthaste_events::seams::Random;
+use posthaste_events::{Attempt, AttemptOutcome, DeliveryId, Origin, Outcome, Signal, SubscriptionId};
+use posthaste_outbox::{Settled, Settlement, Then};
+use std::time::Duration;
+
+/// For how many deliveries it is remembered that attempts were not to be charged to them; beyond, they are.
+const UNCHARGED_MAX: usize = 65_536;
+/// Why a delivery dies that an open circuit kept from being tried until its time was over.
+const CIRCUIT_OPEN: &str = "give_up_after: its circuit is open";
+/// How long a subscription waits after nobody took its calls.
+const NOT_TAKEN_PAUSE: Duration = Duration::from_millis(100);
+
+impl Core {
+    pub(super) fn outcome(
+        &mut self,
+        now: Now,
+        call: CallId,
+        delivery: DeliveryId,
+        outcome: Outcome,
+        took: Duration,
+        random: &dyn Random,
+    ) {
+        let found = self.calls.get_mut(&call).and_then(|underway| {
+            let at = underway.flying.iter().position(|f| f.delivery == delivery)?;
+            Some((underway.subscription, underway.began, underway.flying.swap_remove(at)))
+        });
+        match found {
+            Some((id, began, flying)) => {
+                let attempt = (began, took);
+                self.settle(now.elapsed, id, call, flying, outcome, attempt, random);
+            }
+            None => self.counts.strays += 1,
+        }
+    }
+
+    pub(super) fn ended(&mut self, now: Now, call: CallId, end: End, took: Duration, random: &dyn Random) {
+        let Some(underway) = self.calls.remove(&call) else {
+            self.counts.strays += 1;
+            return;
+        };
+        let id = underway.subscription;
+        let timeout = self.lanes.get(&id).map_or(took, |lane| lane.terms.timeout);
+        for flying in underway.flying {
+            let outcome = match end {
+                End::Done => {
+                    Outcome::Retry { detail: Detail::error("unreported: the call ended without a word"), after: None }
+                }
+                End::TimedOut => timed_out(timeout),
+                End::Panicked => panicked(),
+                End::NotTaken => {
+                    self.not_taken(now.elapsed, id, &flying);
+                    continue;
+                }
+            };
+            self.settle(now.elapsed, id, call, flying, outcome, (underway.began, took), random);
+        }
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.calls = lane.calls.saturating_sub(1);
+            lane.breaker.ended(call, now.elapsed, lane.terms.circuit.as_ref());
+        }
+        self.touch(id);
+    }
+
+    fn not_taken(&mut self, now: Duration, id: SubscriptionId, flying: &Flying) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let load = Load { count: 1, bytes: flying.bytes };
+        self.window.give(load);
+        lane.out.remove(load);
+        lane.flying = lane.flying.saturating_sub(1);
+        self.settlements.push(released(flying.lease, flying.delivery));
+        lane.not_before = lane.not_before.max(now.saturating_add(NOT_TAKEN_PAUSE));
+        self.due(id, now);
+        self.release_ready(id, now);
+    }
+
+    /// Settles one delivery by its outcome.
+    #[expect(clippy::too_many_arguments, reason = "all of it is the one fact that an attempt ended")]
+    fn settle(
+        &mut self,
+        now: Duration,
+        id: SubscriptionId,
+        call: CallId,
+        flying: Flying,
+        outcome: Outcome,
+        (began, took): (Now, Duration),
+        random: &dyn Random,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let load = Load { count: 1, bytes: flying.bytes };
+        self.window.give(load);
+        lane.out.remove(load);
+        lane.flying = lane.flying.saturating_sub(1);
+
+        let uncharged = self.uncharged.get(&flying.delivery).copied().unwrap_or(0);
+        let tried = Tried {
+            charged: flying.attempt.saturating_sub(uncharged),
+            owed_for: flying.owed_for.saturating_add(now.saturating_sub(flying.claimed_at)),
+            kept: lane.disabling.is_some(),
+        };
+        let (then, state) = decide(&outcome, tried, &lane.terms.retry, random);
+        match outcome.kind() {
+            AttemptOutcome::Unattempted => {
+                lane.tally.unattempted += 1;
+                if uncharged > 0 || self.uncharged.len() < UNCHARGED_MAX {
+                    self.uncharged.insert(flying.delivery, uncharged.saturating_add(1));
+                }
+            }
+            AttemptOutcome::Delivered => {
+                lane.tally.delivered += 1;
+                lane.succeeded();
+                if lane.breaker.succeeded() {
+                    let subscription = lane.terms.name.to_string();
+                    self.actions.push(Action::Announce(News::Recovered { subscription, reason: "circuit".into() }));
+                }
+            }
+            kind => {
+                let count =
+                    if kind == AttemptOutcome::Rejected { &mut lane.tally.rejected } else { &mut lane.tally.failed };
+                *count += 1;
+                lane.failed();
+            }
+        }
+        lane.tally.took = lane.tally.took.saturating_add(took);
+        match &then {
+            Then::RetryIn(wait) => lane.due_at(now.saturating_add(*wait)),
+            Then::Dead(_) => {
+                self.dying.insert(flying.delivery, flying.facts.origin != Origin::Daemon);
+            }
+            Then::Delivered | Then::Release => {}
+        }
+        if state.is_settled() {
+            self.uncharged.remove(&flying.delivery);
+        }
+        let kind = outcome.kind();
+        let attempt = Attempt {
+            number: flying.attempt,
+            at: began.wall,
+            duration: took,
+            outcome: kind,
+            detail: into_detail(outcome),
+        };
+        let subscription = lane.terms.name.clone();
+        self.told.push(Told {
+            subscription,
+            delivery: flying.delivery,
+            facts: flying.facts,
+            attempt: attempt.clone(),
+            state,
+        });
+        let (lease, delivery) = (flying.lease, flying.delivery);
+        self.settlements.push(Settlement { lease, delivery, attempt: Some(attempt), then });
+        let failed = matches!(kind, AttemptOutcome::Failed | AttemptOutcome::Rejected);
+        if failed && lane.breaker.failed(call, now, lane.terms.circuit.as_ref()) {
+            self.release_ready(id, now);
+        }
+        self.touch(id);
+    }
+
+    /// What the outbox made of settlements. A death counts, and is told, once it is written down.
+    pub(super) fn settled(&mut self, now: Duration, settlements: &[Settlement], answers: &[Settled]) {
+        self.unsettled = self.unsettled.saturating_sub(settlements.len());
+        for (settlement, answer) in settlements.iter().zip(answers) {
+            self.counts.leases_lost += u64::from(*answer == Settled::LeaseLost);
+            let Then::Dead(reason) = &settlement.then else { continue };
+            let tell = self.dying.remove(&settlement.delivery).unwrap_or(false);
+            let id = settlement.delivery.subscription;
+            let Some(lane) = self.lanes.get_mut(&id).filter(|_| *answer == Settled::Applied) else { continue };
+            lane.tally.dead += 1;
+            if tell {
+                lane.died(settlement.delivery, reason, now);
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Of what was claimed for an open circuit keeps one as the probe. What is owed for too long dies without another
+    /// attempt: an open circuit makes none, and its time to give up goes on.
+    pub(super) fn keep_probe(&mut self, id: SubscriptionId, now: Duration) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        for ready in std::mem::take(&mut lane.ready) {
+            let leased = &ready.leased;
+            if leased.owed_for < lane.terms.retry.give_up_after {
+                if lane.ready.is_empty() {
+                    lane.ready.push_back(ready);
+                } else {
+                    give_back(&mut self.window, &mut self.settlements, lane, leased, now);
+                }
+                continue;
+            }
+            let load = Load { count: 1, bytes: leased.payloads.len() };
+            self.window.give(load);
+            lane.out.remove(load);
+            self.dying.insert(leased.delivery, leased.facts.origin != Origin::Daemon);
+            self.uncharged.remove(&leased.delivery);
+            let (lease, delivery, then) = (leased.lease, leased.delivery, Then::Dead(CIRCUIT_OPEN.to_owned()));
+            self.settlements.push(Settlement { lease, delivery, attempt: None, then });
+        }
+    }
+
+    pub(super) fn signal(&mut self, now: Duration, call: CallId, signal: Signal) {
+        let Some((id, ours)) = self.calls.get(&call).map(|c| (c.subscription, c.ours)) else {
+            self.counts.strays += 1;
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        match signal {
+            Signal::SlowDown(wait) => {
+                lane.not_before = lane.not_before.max(now.saturating_add(wait.min(RETRY_AFTER_MAX)));
+            }
+            Signal::Disable(reason) => {
+                let reason = cut(reason, REASON_MAX);
+                // What fails while one of our own events is delivered makes no further one.
+                lane.disabling.get_or_insert(Disabling { reason, tell: !ours, asked: false });
+                self.ask_to_disable(id);
+            }
+        }
+        self.release_ready(id, now);
+    }
+
+    /// Asks the outbox to disable a subscription, where that is wanted and not yet asked.
+    pub(super) fn ask_to_disable(&mut self, id: SubscriptionId) {
+        let Some(disabling) = self.lanes.get_mut(&id).and_then(|lane| lane.disabling.as_mut()) else { return };
+        if !disabling.asked {
+            disabling.asked = true;
+            self.actions.push(Action::Disable { subscription: id, reason: disabling.reason.clone() });
+        }
+    }
+}
+
+fn into_detail(outcome: Outcome) -> Detail {
+    match outcome {
+        Outcome::Delivered(d) | Outcome::Retry { detail: d, .. } | Outcome::Rejected(d) | Outcome::Unattempted(d) => d,
+    }
+}

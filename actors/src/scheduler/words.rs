@@ -1,0 +1,276 @@
+//! What the scheduler's core is told, and what it wants done.
+
+use crate::settings::Circuit;
+use posthaste_events::Timestamp;
+use posthaste_events::builtin::News;
+use posthaste_events::{Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId};
+use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Want};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Decides; never runs back.
+    pub elapsed: Duration,
+    /// For display.
+    pub wall: Timestamp,
+}
+
+/// A call of a deliveree; never used twice by one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What the core must know of a subscription.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Its number in the outbox.
+    pub id: SubscriptionId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whose it is.
+    pub tenant: Option<Arc<str>>,
+    /// When it tries again, and when it gives up.
+    pub retry: RetryPolicy,
+    /// Calls under way at most; 1 or more.
+    pub concurrency: usize,
+    /// When it stops trying for a while.
+    pub circuit: Option<Circuit>,
+    /// How large a call may be.
+    pub limits: BatchLimits,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// Whether it takes deliveries: neither paused nor disabled.
+    pub active: bool,
+}
+
+/// What the core is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Every configured subscription; who is missing is let go once nothing of it is in flight.
+    Roster(Vec<Terms>),
+    /// A subscription was paused, resumed, disabled. What it has ready goes back, what is in flight goes on.
+    Standing {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Whether it takes deliveries now.
+        active: bool,
+    },
+    /// Something became due.
+    Due(Vec<SubscriptionId>),
+    /// What a claim brought; `None` where the outbox failed.
+    Claimed {
+        /// Whose claim.
+        subscription: SubscriptionId,
+        /// The answer.
+        claimed: Option<Claimed>,
+    },
+    /// What came of one delivery of a call.
+    Outcome {
+        /// The call.
+        call: CallId,
+        /// The delivery.
+        delivery: DeliveryId,
+        /// What came of it.
+        outcome: Outcome,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Something about the subscription of a call.
+    Signal {
+        /// The call.
+        call: CallId,
+        /// What was said.
+        signal: Signal,
+    },
+    /// A call ended; its deliveries that had no outcome get one.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// How.
+        end: End,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The outbox took settlements.
+    Settled {
+        /// Which.
+        settlements: Vec<Settlement>,
+        /// One answer for each.
+        answers: Vec<Settled>,
+    },
+    /// The outbox failed to take settlements: they are handed over again within a second.
+    NotSettled(Vec<Settlement>),
+    /// What became of leases that were to be renewed; `None` where the outbox failed.
+    Renewed {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// Which leases.
+        leases: Vec<LeaseId>,
+        /// Until when they hold if they were kept, as asked.
+        until: Duration,
+        /// One answer for each: false where it was lost.
+        kept: Option<Vec<bool>>,
+    },
+    /// The answer to [`Action::Scan`]; `None` where the outbox failed.
+    Owed(Option<Vec<Owed>>),
+    /// A subscription was disabled as [`Action::Disable`] asked; false where the outbox failed.
+    Disabled {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Whether it worked.
+        done: bool,
+    },
+    /// Time passed: the core asked to be woken, or it does no harm.
+    Wake,
+    /// Nothing more may begin; after the grace what is in flight is returned.
+    Stop {
+        /// How long calls may go on.
+        grace: Duration,
+    },
+}
+
+/// What the outbox knows of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owed {
+    /// Which.
+    pub subscription: SubscriptionId,
+    /// Deliveries that it is owed, those in flight included.
+    pub owed: u64,
+    /// Whether it takes deliveries.
+    pub active: bool,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself.
+    Done,
+    /// Its time was over and it was dropped.
+    TimedOut,
+    /// It panicked.
+    Panicked,
+    /// It never began: there was nobody to take it.
+    NotTaken,
+}
+
+/// A call to be made.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Its id.
+    pub id: CallId,
+    /// When it must have ended.
+    pub deadline: Duration,
+    /// What to deliver: 1 or more.
+    pub deliveries: Vec<Leased>,
+}
+
+/// What the core wants done.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Claim; answer with [`Input::Claimed`].
+    Claim {
+        /// For whom.
+        subscription: SubscriptionId,
+        /// How much.
+        want: Want,
+    },
+    /// Make calls; answer each delivery with [`Input::Outcome`], and each call with [`Input::Ended`].
+    Deliver {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// The calls, each on its own.
+        calls: Vec<Call>,
+    },
+    /// Settle; answer with [`Input::Settled`] or [`Input::NotSettled`].
+    Settle {
+        /// What to settle.
+        settlements: Vec<Settlement>,
+        /// What to tell watchers and the log of those that have an attempt, in the same order, once they are applied.
+        told: Vec<Told>,
+    },
+    /// Renew leases; answer with [`Input::Renewed`].
+    Renew {
+        /// Whose.
+        subscription: SubscriptionId,
+        /// Which.
+        leases: Vec<LeaseId>,
+        /// For how long from now.
+        lease: Duration,
+        /// The same as a time, to be handed back.
+        until: Duration,
+    },
+    /// Disable a subscription in the outbox; answer with [`Input::Disabled`].
+    Disable {
+        /// Which.
+        subscription: SubscriptionId,
+        /// Why.
+        reason: String,
+    },
+    /// Record one of the daemon's own events.
+    Announce(News),
+    /// Ask what each subscription is owed; answer with [`Input::Owed`].
+    Scan,
+    /// End these calls; no answer is needed.
+    Abort(Vec<CallId>),
+    /// Wake the core at this time by the deciding clock; replaces what was wished before.
+    WakeAt(Duration),
+    /// Everything that was begun is settled: the core is done.
+    Stopped,
+}
+
+/// An attempt to tell of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// The name of the subscription.
+    pub subscription: Arc<str>,
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// What is known of the event.
+    pub facts: Arc<Facts>,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The state of the delivery after it.
+    pub state: State,
+}
+
+/// What a core has counted since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Outcomes that came too late: their lease was lost before they could be settled.
+    pub leases_lost: u64,
+    /// Reports of calls or deliveries that were not in flight.
+    pub strays: u64,
+}
+
+/// What a subscription has counted since the start of the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Attempts that arrived.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Attempts that were refused for good.
+    pub rejected: u64,
+    /// Attempts that could not be made.
+    pub unattempted: u64,
+    /// Deliveries that died.
+    pub dead: u64,
+    /// How long all attempts took together.
+    pub took: Duration,
+}
+
+/// A subscription as the core sees it.
+#[derive(Debug, Clone)]
+pub struct LaneView {
+    /// Which.
+    pub id: SubscriptionId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Deliveries in flight.
+    pub in_flight: usize,
+    /// Whether its circuit is open.
+    pub circuit_open: bool,
+    /// What it counted.
+    pub tally: Tally,
+}

@@ -1,0 +1,289 @@
+//! The ledger: what is owed to whom, in memory.
+//!
+//! Decides what a claim gives, what a settlement, a wish and an enrolment change, whose grace is over. Pure: `now` is
+//! an argument, in the outbox's milliseconds. The same [`Ledger::apply`] serves live operation and replay. It leaves to
+//! the stores what an event is, and what must be written before a change may be seen.
+
+mod account;
+mod held;
+
+pub(crate) use account::{Account, Place, Waiting};
+
+use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed};
+use posthaste_events::{State, SubscriptionId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
+
+/// A lease, as the ledger numbers it.
+pub(crate) type LeaseKey = u64;
+
+/// How far a delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Attempts so far.
+    pub(crate) attempts: u32,
+    /// Entries written so far: attempts, and what a person asked for.
+    pub(crate) entries: u32,
+    /// Since when it has been owed, where that is not the time of recording: a person asked for it again.
+    pub(crate) since: Option<NonZeroU64>,
+}
+
+/// A delivery that a claim gave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) lease: LeaseId,
+    pub(crate) sequence: u64,
+    pub(crate) progress: Progress,
+}
+
+/// A lease and what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) sequence: u64,
+    pub(crate) until: u64,
+    pub(crate) progress: Progress,
+    /// When it was due before it was given out; `None`: never tried.
+    due: Option<u64>,
+}
+
+/// What an entry makes of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// Owed, and due then.
+    Due(u64),
+    /// Settled.
+    Settled,
+}
+
+/// What is owed to whom.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Ledger {
+    epoch: Epoch,
+    accounts: BTreeMap<SubscriptionId, Account>,
+    /// Never falls, also when the account with the highest number goes.
+    next_subscription: u32,
+    leases: HashMap<LeaseKey, Lease>,
+    /// The leases by their ends.
+    ends: BTreeSet<(u64, LeaseKey)>,
+    next_lease: LeaseKey,
+}
+
+impl Ledger {
+    /// An empty one. `first_lease` must be higher than any lease that this store ever gave.
+    pub(crate) fn new(first_lease: LeaseKey) -> Self {
+        Self { next_lease: first_lease, ..Self::default() }
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn account(&self, id: SubscriptionId) -> Option<&Account> {
+        self.accounts.get(&id)
+    }
+
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (SubscriptionId, &Account)> {
+        self.accounts.iter().map(|(id, account)| (*id, account))
+    }
+
+    pub(crate) fn owed(&self) -> u64 {
+        self.accounts.values().map(Account::owed).sum()
+    }
+
+    pub(crate) fn leased(&self) -> u64 {
+        self.leases.len() as u64
+    }
+
+    /// Puts an account as it was written, with what it is owed in this ledger kept.
+    pub(crate) fn restore(&mut self, id: SubscriptionId, written: Account) {
+        self.next_subscription = self.next_subscription.max(id.0.saturating_add(1));
+        let account = self.accounts.entry(id).or_insert_with(|| Account::new(String::new(), 0));
+        account.name = written.name;
+        account.unlisted_since = written.unlisted_since;
+        account.standing = written.standing;
+        account.backlog_max = written.backlog_max;
+        account.held = written.held;
+    }
+
+    /// Sets epoch and the next number of a subscription as they were written; neither falls.
+    pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
+        self.epoch = self.epoch.max(epoch);
+        self.next_subscription = self.next_subscription.max(next_subscription);
+    }
+
+    pub(crate) const fn next_subscription(&self) -> u32 {
+        self.next_subscription
+    }
+
+    /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
+    pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
+        self.epoch += 1;
+        let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
+        let mut changed = BTreeSet::new();
+        let mut listed = BTreeSet::new();
+        for enrolment in wanted {
+            let id = known.get(&enrolment.name).copied().unwrap_or_else(|| self.open(enrolment));
+            listed.insert(id);
+            let Some(account) = self.accounts.get_mut(&id) else { continue };
+            let is_new = !known.contains_key(&enrolment.name);
+            if is_new || account.unlisted_since.is_some() || account.backlog_max != enrolment.backlog_max {
+                changed.insert(id);
+            }
+            (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
+            account.held.turn(account.takes(), now);
+        }
+        for (id, account) in &mut self.accounts {
+            if !listed.contains(id) && account.unlisted_since.is_none() {
+                account.unlisted_since = Some(now);
+                account.held.turn(false, now);
+                changed.insert(*id);
+            }
+        }
+        changed.into_iter().collect()
+    }
+
+    fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
+        let id = SubscriptionId(self.next_subscription);
+        self.next_subscription = self.next_subscription.saturating_add(1);
+        self.accounts.insert(id, Account::new(enrolment.name.clone(), enrolment.backlog_max));
+        id
+    }
+
+    /// Sets a standing; the one before, or `None` where there is no such subscription.
+    pub(crate) fn set_standing(&mut self, id: SubscriptionId, standing: Standing, now: u64) -> Option<Standing> {
+        let account = self.accounts.get_mut(&id)?;
+        let before = std::mem::replace(&mut account.standing, standing);
+        account.held.turn(account.takes(), now);
+        Some(before)
+    }
+
+    /// Every subscription that is listed or still owed something.
+    pub(crate) fn roll(&self) -> Roll {
+        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || a.owed() > 0);
+        let subscriptions = shown
+            .map(|(id, a)| Subscribed {
+                id,
+                name: a.name.clone(),
+                listed: a.unlisted_since.is_none(),
+                standing: a.standing.clone(),
+                owed: a.owed(),
+            })
+            .collect();
+        Roll { epoch: self.epoch, subscriptions }
+    }
+
+    /// Notes a new event's delivery.
+    pub(crate) fn owe(&mut self, id: SubscriptionId, sequence: u64) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.put_fresh(sequence);
+        }
+    }
+
+    /// Makes of a delivery what its newest entry says, wherever it stands; a lease on it ends.
+    pub(crate) fn apply(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
+        let Some(account) = self.accounts.get_mut(&id) else { return };
+        if let Some(Place::Leased(key)) = account.take(sequence)
+            && let Some(lease) = self.leases.remove(&key)
+        {
+            self.ends.remove(&(lease.until, key));
+        }
+        if let Stand::Due(due) = stand {
+            account.put_waiting(sequence, Waiting { due, progress });
+        }
+    }
+
+    /// Gives out up to `count` due deliveries until `until`.
+    pub(crate) fn claim(&mut self, id: SubscriptionId, count: usize, now: u64, until: u64) -> Vec<Taken> {
+        self.end_leases(now);
+        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.takes()) else { return Vec::new() };
+        let mut given = Vec::new();
+        for (sequence, waiting) in account.take_due(count, now) {
+            let key = self.next_lease;
+            self.next_lease += 1;
+            let progress = waiting.map(|w| w.progress).unwrap_or_default();
+            let lease = Lease { subscription: id, sequence, until, progress, due: waiting.map(|w| w.due) };
+            account.put_leased(sequence, key);
+            self.leases.insert(key, lease);
+            self.ends.insert((until, key));
+            given.push(Taken { lease: LeaseId(key), sequence, progress });
+        }
+        given
+    }
+
+    /// How long until the next delivery is due that is not given out; `None` where nothing else is owed or the
+    /// subscription takes nothing.
+    pub(crate) fn next_due(&self, id: SubscriptionId, now: u64) -> Option<u64> {
+        let account = self.accounts.get(&id).filter(|a| a.takes())?;
+        account.next_due().map(|due| due.saturating_sub(now))
+    }
+
+    /// A lease that still holds.
+    pub(crate) fn lease(&self, lease: LeaseId, now: u64) -> Option<&Lease> {
+        self.leases.get(&lease.0).filter(|l| now < l.until)
+    }
+
+    /// Puts a leased delivery back to where it came from; due at once, as if it had never been given out.
+    pub(crate) fn release(&mut self, lease: LeaseId) {
+        let Some(lease) = self.drop_lease(lease.0) else { return };
+        let Some(account) = self.accounts.get_mut(&lease.subscription) else { return };
+        match lease.due {
+            Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }),
+            None => account.put_fresh(lease.sequence),
+        }
+    }
+
+    /// Prolongs a lease; false where it is lost.
+    pub(crate) fn renew(&mut self, lease: LeaseId, now: u64, until: u64) -> bool {
+        let Some(held) = self.leases.get_mut(&lease.0).filter(|l| now < l.until) else { return false };
+        self.ends.remove(&(held.until, lease.0));
+        held.until = until;
+        self.ends.insert((until, lease.0));
+        true
+    }
+
+    /// Puts back every delivery whose lease ran out.
+    pub(crate) fn end_leases(&mut self, now: u64) {
+        while let Some((_, key)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
+            self.release(LeaseId(key));
+        }
+    }
+
+    fn drop_lease(&mut self, key: LeaseKey) -> Option<Lease> {
+        let lease = self.leases.remove(&key)?;
+        self.ends.remove(&(lease.until, key));
+        if let Some(account) = self.accounts.get_mut(&lease.subscription) {
+            account.take(lease.sequence);
+        }
+        Some(lease)
+    }
+
+    /// Where an owed delivery stands, and how far it has come; `None` where it is not owed.
+    pub(crate) fn look(&self, id: SubscriptionId, sequence: u64) -> Option<(Place, Progress)> {
+        let place = self.accounts.get(&id)?.place(sequence)?;
+        let progress = match place {
+            Place::Fresh => Progress::default(),
+            Place::Waiting(waiting) => waiting.progress,
+            Place::Leased(key) => self.leases.get(&key).map(|l| l.progress).unwrap_or_default(),
+        };
+        Some((place, progress))
+    }
+
+    /// The state of a delivery as shown, from its state as written.
+    pub(crate) fn shown(&self, id: SubscriptionId, state: State) -> State {
+        state.shown(self.accounts.get(&id).is_some_and(Account::takes))
+    }
+
+    /// Up to `count` deliveries whose subscription has been unlisted for longer than `grace`.
+    pub(crate) fn beyond_grace(&self, now: u64, grace: u64, count: usize) -> Vec<(SubscriptionId, u64)> {
+        let over = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= grace);
+        let gone = self.accounts().filter(|(_, account)| over(account));
+        gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
+    }
+
+    /// Whether anything is owed of the events between two sequences, both included.
+    pub(crate) fn owes_within(&self, first: u64, last: u64) -> bool {
+        self.accounts.values().any(|account| account.owes_within(first, last))
+    }
+}

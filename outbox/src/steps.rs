@@ -1,0 +1,90 @@
+//! Decides which entry follows when a delivery is settled, asked for, or out of grace.
+//!
+//! Pure. Every change of a delivery's state goes through [`State::after`] here, for every store.
+
+use crate::ledger::{Lease, Place, Progress};
+use crate::story::{Entry, UNLISTED};
+use crate::time::millis_up;
+use crate::{Answer, Settlement, Then, Wish};
+use posthaste_events::{Change, State, Timestamp};
+use std::num::NonZeroU64;
+
+/// The two times of a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// In the outbox's milliseconds.
+    pub(crate) now: u64,
+    /// By the wall clock.
+    pub(crate) wall: Timestamp,
+}
+
+/// What a settlement leads to; `None` where it is only released.
+pub(crate) fn settle(lease: &Lease, settlement: Settlement, at: Moment) -> Option<Entry> {
+    let (change, due, reason) = match settlement.then {
+        Then::Delivered => (Change::Delivered, 0, None),
+        Then::RetryIn(wait) => (Change::Retried, at.now.saturating_add(millis_up(wait)), None),
+        Then::Dead(reason) => (Change::Died, 0, Some(reason)),
+        Then::Release if settlement.attempt.is_none() => return None,
+        Then::Release => (Change::Retried, at.now, None),
+    };
+    let made = u32::from(settlement.attempt.is_some());
+    let Progress { attempts, entries, since } = lease.progress;
+    let entry = Entry {
+        number: entries.saturating_add(1),
+        attempt: settlement.attempt,
+        after: State::Pending.after(change)?,
+        due,
+        reason,
+        at: at.wall,
+        attempts: attempts.saturating_add(made),
+        since,
+    };
+    Some(entry)
+}
+
+/// What a wish leads to: an entry, or at once an answer.
+pub(crate) fn wish(
+    wish: Wish,
+    state: State,
+    place: Option<Place>,
+    progress: Progress,
+    at: Moment,
+) -> Result<Entry, Answer> {
+    let change = match wish {
+        Wish::Retry => Change::RetryAsked,
+        Wish::Cancel => Change::Cancelled,
+    };
+    let after = state.after(change).ok_or(Answer::NotNow(state))?;
+    match (wish, place) {
+        // It is being tried, or is the next to be.
+        (Wish::Retry, Some(Place::Fresh | Place::Leased(_))) => return Err(Answer::Done),
+        (Wish::Retry, Some(Place::Waiting(waiting))) if waiting.due <= at.now => return Err(Answer::Done),
+        _ => {}
+    }
+    // One that was settled begins anew: else it would be given up at its first failure, since it was recorded so long ago.
+    let since = if wish == Wish::Retry && place.is_none() { NonZeroU64::new(at.now) } else { progress.since };
+    Ok(Entry {
+        number: progress.entries.saturating_add(1),
+        attempt: None,
+        after,
+        due: at.now,
+        reason: None,
+        at: at.wall,
+        attempts: progress.attempts,
+        since,
+    })
+}
+
+/// The end of a delivery whose subscription was gone for too long.
+pub(crate) fn end_of_grace(progress: Progress, at: Moment) -> Option<Entry> {
+    Some(Entry {
+        number: progress.entries.saturating_add(1),
+        attempt: None,
+        after: State::Pending.after(Change::Cancelled)?,
+        due: 0,
+        reason: Some(UNLISTED.to_owned()),
+        at: at.wall,
+        attempts: progress.attempts,
+        since: progress.since,
+    })
+}

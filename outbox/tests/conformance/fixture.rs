@@ -1,0 +1,176 @@
+//! What the promises run on: a store, a clock that stands still until it is moved, and shorthands.
+
+use posthaste_events::seams::{Clock, Random};
+use posthaste_events::{
+    Attempt, AttemptOutcome, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp,
+};
+use posthaste_outbox::{
+    Claimed, DeliveryView, Enrolment, Epoch, Leased, Limits, MemoryOutbox, Outbox, Recorded, Settled, Settlement, Then,
+    Want,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The wall clock when a test begins.
+pub(crate) const START: i64 = 1_732_000_000_000;
+
+/// Which store a promise runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stores {
+    Memory,
+}
+
+/// A clock that goes only where it is told to.
+#[derive(Default)]
+pub(crate) struct ManualClock {
+    elapsed: AtomicU64,
+    leapt: AtomicI64,
+}
+
+impl ManualClock {
+    pub(crate) fn forward(&self, by: Duration) {
+        self.elapsed.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Moves the wall clock alone.
+    pub(crate) fn leap(&self, millis: i64) {
+        self.leapt.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed.load(Ordering::SeqCst))
+    }
+
+    fn wall(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.elapsed.load(Ordering::SeqCst)).unwrap();
+        Timestamp::from_millis(START + elapsed + self.leapt.load(Ordering::SeqCst))
+    }
+}
+
+/// Numbers that look random and are the same at every run.
+#[derive(Default)]
+pub(crate) struct Counted(AtomicU64);
+
+impl Random for Counted {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).rotate_left(17)
+    }
+}
+
+/// A store with what belongs to it.
+pub(crate) struct Fixture {
+    pub(crate) outbox: Arc<dyn Outbox>,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Stores {
+    pub(crate) fn open(self) -> Fixture {
+        self.open_with(Limits { free_min: 0, ..Limits::default() })
+    }
+
+    pub(crate) fn open_with(self, limits: Limits) -> Fixture {
+        let clock = Arc::new(ManualClock::default());
+        let random = Arc::new(Counted::default());
+        let outbox: Arc<dyn Outbox> = match self {
+            Self::Memory => Arc::new(MemoryOutbox::new(Arc::clone(&clock) as _, random, limits)),
+        };
+        Fixture { outbox, clock }
+    }
+}
+
+/// Runs a promise to its end.
+pub(crate) fn run(promise: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(promise);
+}
+
+/// An event of this type, owed to these.
+pub(crate) fn event(body: &str, owed: &[SubscriptionId]) -> Prepared {
+    let facts = Facts {
+        event_type: EventType::parse("a:b").unwrap(),
+        key: Some("k".into()),
+        tenant: None,
+        origin: Origin::Record,
+        occurred_at: None,
+        recorded_at: Timestamp::from_millis(START),
+    };
+    let payloads = Payloads::restored(Some(body.to_owned().into()), None);
+    Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.to_vec() }
+}
+
+/// The same with an idempotency key.
+pub(crate) fn keyed(mut event: Prepared, key: u8, content: u8) -> Prepared {
+    event.idempotency = Some(Idempotency { key: [key; 16], content: [content; 16] });
+    event
+}
+
+/// An attempt that failed, as a scheduler reports it.
+pub(crate) fn failed(number: u32) -> Attempt {
+    Attempt {
+        number,
+        at: Timestamp::from_millis(START),
+        duration: Duration::from_millis(3),
+        outcome: AttemptOutcome::Failed,
+        detail: posthaste_events::outcome::Detail {
+            status: Some(500),
+            error: Some("status: 500".into()),
+            answer: Some("oh".into()),
+        },
+    }
+}
+
+impl Fixture {
+    /// Lists these names; their numbers, in this order, and the epoch.
+    pub(crate) async fn enroll(&self, names: &[&str]) -> (Vec<SubscriptionId>, Epoch) {
+        self.enroll_bounded(names, 1_000_000).await
+    }
+
+    pub(crate) async fn enroll_bounded(&self, names: &[&str], backlog_max: u64) -> (Vec<SubscriptionId>, Epoch) {
+        let wanted = names.iter().map(|name| Enrolment { name: (*name).to_owned(), backlog_max }).collect();
+        let roll = self.outbox.enroll(wanted).await.unwrap();
+        let id = |name: &&str| roll.subscriptions.iter().find(|s| s.name == **name).unwrap().id;
+        (names.iter().map(id).collect(), roll.epoch)
+    }
+
+    pub(crate) async fn epoch(&self) -> Epoch {
+        self.outbox.roll().await.unwrap().epoch
+    }
+
+    pub(crate) async fn record(&self, events: Vec<Prepared>) -> Vec<Recorded> {
+        self.outbox.record(events, self.epoch().await).await.unwrap()
+    }
+
+    /// Records one event with a small payload.
+    pub(crate) async fn record_one(&self, owed: &[SubscriptionId]) -> Recorded {
+        self.record(vec![event("{}", owed)]).await[0]
+    }
+
+    pub(crate) async fn claim(&self, subscription: SubscriptionId, count: usize) -> Claimed {
+        let want = Want { count, bytes: usize::MAX, lease: Duration::from_secs(30) };
+        self.outbox.claim(subscription, want).await.unwrap()
+    }
+
+    /// Claims the one delivery that is due.
+    pub(crate) async fn claim_one(&self, subscription: SubscriptionId) -> Leased {
+        let claimed = self.claim(subscription, 10).await;
+        assert_eq!(claimed.deliveries.len(), 1, "{claimed:?}");
+        claimed.deliveries.into_iter().next().unwrap()
+    }
+
+    /// Settles a delivery after an attempt that ended so.
+    pub(crate) async fn settle(&self, leased: &Leased, then: Then) -> Settled {
+        let mut attempt = failed(leased.attempt);
+        if then == Then::Delivered {
+            attempt.outcome = AttemptOutcome::Delivered;
+        }
+        let attempt = (then != Then::Release).then_some(attempt);
+        let settlement = Settlement { lease: leased.lease, delivery: leased.delivery, attempt, then };
+        self.outbox.settle(vec![settlement]).await.unwrap()[0]
+    }
+
+    pub(crate) async fn view(&self, leased: &Leased) -> DeliveryView {
+        self.outbox.delivery(leased.delivery).await.unwrap().unwrap()
+    }
+}

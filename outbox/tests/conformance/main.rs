@@ -1,0 +1,66 @@
+//! Every promise of the `Outbox` trait, run on every store.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod fixture;
+mod promises;
+
+use fixture::Stores;
+
+/// Makes each promise a test of each store.
+macro_rules! conformance {
+    ($($store:ident: $make:expr,)* => $($promise:ident,)*) => {
+        conformance!(@stores [$($promise)*] $($store: $make,)*);
+    };
+    (@stores $promises:tt $($store:ident: $make:expr,)*) => {
+        $(conformance!(@one $store, $make, $promises);)*
+    };
+    (@one $store:ident, $make:expr, [$($promise:ident)*]) => {
+        mod $store {
+            use super::*;
+            $(
+                #[test]
+                fn $promise() {
+                    fixture::run(promises::$promise($make));
+                }
+            )*
+        }
+    };
+}
+
+conformance! {
+    memory: Stores::Memory,
+    =>
+    a_known_name_keeps_its_number_and_an_older_epoch_is_refused,
+    what_is_recorded_is_claimed_in_order_with_its_payloads,
+    ids_ascend_as_text_and_sequences_grow,
+    a_payload_of_any_length_comes_back_as_it_was,
+    a_repeated_key_answers_what_the_first_answered,
+    a_key_is_forgotten_once_its_time_is_over,
+    one_conflicting_key_refuses_the_whole_array,
+    a_delivery_beyond_the_backlog_is_dead_at_birth_and_can_be_asked_for,
+    a_claim_is_bounded_by_count_and_by_bytes_but_gives_at_least_one,
+    a_leased_delivery_is_offered_to_nobody_until_its_lease_ends,
+    a_lease_can_be_prolonged_until_it_is_lost,
+    a_delivered_one_is_never_offered_again,
+    a_retry_is_due_when_it_was_said_to_be_and_comes_before_what_was_never_tried,
+    a_dead_one_keeps_its_reason_and_attempts,
+    a_released_one_is_as_if_it_had_never_been_given_out,
+    a_settlement_with_a_foreign_lease_changes_nothing,
+    a_subscription_that_takes_nothing_holds_what_it_is_owed,
+    held_time_does_not_count_as_owed,
+    an_unlisted_subscription_is_held_for_its_grace_and_goes_on_when_listed_again,
+    what_is_owed_past_the_grace_is_cancelled,
+    a_person_can_have_a_dead_one_tried_again,
+    a_person_can_cancel_what_is_owed_even_while_it_is_tried,
+    wishes_for_what_is_not_there_or_not_possible_say_so,
+    events_are_listed_newest_first_in_pages_that_miss_none,
+    deliveries_are_listed_newest_first_in_pages_that_miss_none,
+    an_event_is_shown_with_its_deliveries_and_attempts,
+    whoever_asked_is_told_what_became_due,
+    health_counts_what_is_owed_and_leased,
+    settled_events_go_after_their_retention_and_owed_ones_stay,
+    a_leap_of_the_wall_clock_moves_nothing_that_is_due,
+    claims_from_many_threads_never_share_a_delivery,
+    a_closed_store_says_so,
+}

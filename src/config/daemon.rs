@@ -1,0 +1,239 @@
+//! `[daemon]` and `[network]`: where the daemon listens and keeps its data, whom it trusts, what deliveries may dial.
+
+use super::nearest;
+use super::node::quoted;
+use super::section::Section;
+use ipnet::IpNet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+/// How long a token must be, in bytes.
+pub(super) const TOKEN_MIN: usize = 16;
+/// How long a name of a tenant may be, in characters.
+pub(super) const TENANT_MAX: usize = 256;
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// Where it listens; off loopback only with tokens.
+    pub listen: SocketAddr,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// How long a request's body may be, in bytes; 8 MiB by default.
+    pub body_max: u64,
+    /// Who may do what; with none everybody on this machine may do everything.
+    pub tokens: Vec<Token>,
+}
+
+/// A token that callers show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// What logs call it; unique.
+    pub name: String,
+    /// What the caller sends.
+    pub token: Secret,
+    /// What it may do; one or more.
+    pub scopes: Vec<Scope>,
+    /// The tenant that it is bound to.
+    pub tenant: Option<String>,
+}
+
+/// A text that no debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself; never to be shown or logged.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Record events; the relay too.
+    Record,
+    /// The relay only.
+    Relay,
+    /// Look at everything of its tenant.
+    Read,
+    /// Change subscriptions and deliveries of its tenant.
+    Manage,
+    /// All of these.
+    Admin,
+}
+
+impl Scope {
+    const ALL: [(&str, Self); 5] = [
+        ("record", Self::Record),
+        ("relay", Self::Relay),
+        ("read", Self::Read),
+        ("manage", Self::Manage),
+        ("admin", Self::Admin),
+    ];
+}
+
+pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
+    let mut section = top.section("daemon");
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 8321));
+    if let Some((text, node)) = section.string("listen") {
+        match text.parse() {
+            Ok(address) => listen = address,
+            Err(_) => section.wrong(
+                "listen",
+                node,
+                "is no address with a port",
+                "write an address and a port, such as \"127.0.0.1:8321\" or \"[::1]:8321\"",
+            ),
+        }
+    }
+    let mut data_dir = "data";
+    if let Some((text, node)) = section.string("data_dir") {
+        match text {
+            "" => {
+                section.wrong("data_dir", node, "names no folder", "write a path, seen from the configuration's folder")
+            }
+            _ => data_dir = text,
+        }
+    }
+    let body_max = section.size("body_max", KIB..=GIB, 8 << 20);
+    if let Some((_, node)) = section.secret("encryption_key") {
+        section.unseen(&node.place, "encryption_key", "is not built yet", "leave it out for now");
+    }
+    let tokens = read_tokens(&mut section);
+    if !listen.ip().to_canonical().is_loopback() && tokens.is_empty() {
+        let place = section.place_of("listen");
+        let why = format!("= \"{listen}\" is not on loopback, and there are no tokens");
+        section.unseen(&place, "listen", why, "add tokens = [{ name, token, scopes }], or listen on 127.0.0.1");
+    }
+    section.finish();
+    Daemon { listen, data_dir: folder.join(data_dir), body_max, tokens }
+}
+
+fn read_tokens(section: &mut Section<'_, '_>) -> Vec<Token> {
+    let Some(nodes) = section.array("tokens") else { return Vec::new() };
+    let mut tokens: Vec<Token> = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        let place = node.place.clone();
+        let token =
+            read_token(Section::of(node, &place, format!("[daemon]: tokens, entry {}", at + 1), section.problems));
+        let Some(token) = token else { continue };
+        if let Some(other) = tokens.iter().find(|t| t.name == token.name || t.token == token.token) {
+            let what = if other.name == token.name { "name" } else { "token" };
+            let why = format!("{} has the same {what} as another entry", quoted(&token.name));
+            section.unseen(&place, "tokens", why, "each name and each token stands once");
+            continue;
+        }
+        tokens.push(token);
+    }
+    tokens
+}
+
+/// `None` where something is missing or wrong; that was named then.
+fn read_token(mut section: Section<'_, '_>) -> Option<Token> {
+    let place = section.place.clone();
+    let name = section.string("name");
+    if let Some((text, node)) = name
+        && (text.is_empty() || text.chars().count() > 64)
+    {
+        section.wrong("name", node, "has not 1 to 64 characters", "name the token after who has it");
+    }
+    let token = section.secret("token");
+    if let Some((text, node)) = token
+        && (text.len() < TOKEN_MIN || !text.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        let why = format!("has not {TOKEN_MIN} or more visible ASCII characters");
+        section.unseen(&node.place, "token", why, "make one with `openssl rand -hex 32`");
+    }
+    for (key, given) in [("name", name.is_some()), ("token", token.is_some()), ("scopes", section.has("scopes"))] {
+        if !given && !section.has(key) {
+            section.unseen(&place, key, "is missing", "a token has name, token and scopes");
+        }
+    }
+    let scopes = read_scopes(&mut section);
+    let tenant = read_tenant(&mut section);
+    section.finish();
+    Some(Token { name: name?.0.to_owned(), token: Secret(token?.0.to_owned()), scopes, tenant })
+}
+
+fn read_scopes(section: &mut Section<'_, '_>) -> Vec<Scope> {
+    let known: Vec<&str> = Scope::ALL.iter().map(|(word, _)| *word).collect();
+    let Some(words) = section.strings("scopes") else { return Vec::new() };
+    if words.is_empty() {
+        let place = section.place_of("scopes");
+        section.unseen(&place, "scopes", "is empty", format!("write some of {}", nearest::listed(&known)));
+    }
+    let mut scopes = Vec::new();
+    for (word, node) in words {
+        match Scope::ALL.iter().find(|(known, _)| *known == word) {
+            Some((_, scope)) => scopes.push(*scope),
+            None => section.wrong("scopes", node, "is an unknown scope", nearest::hint(word, &known)),
+        }
+    }
+    scopes
+}
+
+/// The key `tenant`: 1 to [`TENANT_MAX`] characters.
+pub(super) fn read_tenant(section: &mut Section<'_, '_>) -> Option<String> {
+    let (text, node) = section.string("tenant")?;
+    if text.is_empty() || text.chars().count() > TENANT_MAX {
+        section.wrong("tenant", node, format!("has not 1 to {TENANT_MAX} characters"), "leave it out for no tenant");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+pub(super) fn read_networks(top: &mut Section<'_, '_>) -> Vec<IpNet> {
+    let mut section = top.section("network");
+    let mut networks = Vec::new();
+    for (text, node) in section.strings("allow_networks").unwrap_or_default() {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network.trunc()),
+            Err(_) => {
+                section.wrong(
+                    "allow_networks",
+                    node,
+                    "is no network",
+                    "write an address and its length, such as \"10.0.0.0/8\"",
+                );
+            }
+        }
+    }
+    section.finish();
+    networks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_secret_shows_nothing_in_debug_output() {
+        assert_eq!(format!("{:?}", Secret("hunter2".into())), "Secret(…)");
+    }
+
+    #[test]
+    fn every_scope_has_one_word() {
+        let words: BTreeSet<_> = Scope::ALL.iter().map(|(w, _)| w).collect();
+        assert_eq!(words.len(), Scope::ALL.len());
+    }
+}

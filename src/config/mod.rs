@@ -1,0 +1,130 @@
+//! The configuration: reads `config.toml` and the catalogue files it names into checked values.
+//!
+//! [`load`] is the only way in: `check`, `serve` and a reload judge alike. It collects **every** problem, each with
+//! file, line, key and a hint, and never shows a secret. What a kind of deliveree takes is read by that kind
+//! ([`posthaste_deliverees::registry`]); what is then done with the values is left to the engine.
+
+mod catalogue;
+mod daemon;
+mod later;
+mod nearest;
+mod node;
+mod outbox;
+mod overrides;
+mod problem;
+mod retry;
+mod section;
+mod selector;
+mod source;
+mod subscription;
+mod units;
+
+pub use daemon::{Daemon, Scope, Secret, Token};
+pub use outbox::{Engine, OutboxLimits};
+pub use problem::{Place, Problem};
+pub use subscription::Subscription;
+pub(crate) use units::duration;
+
+use ipnet::IpNet;
+use posthaste_actors::settings::{self, Settings};
+use posthaste_deliverees::guard::Guard;
+use posthaste_deliverees::registry::{Kinds, Tools};
+use posthaste_events::catalogue::Catalogue;
+use problem::Problems;
+use section::Section;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Environment variables, as they were when the process started.
+pub type Env = BTreeMap<String, String>;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// Where the daemon listens, keeps its data, and whom it trusts.
+    pub daemon: Daemon,
+    /// How the outbox keeps events.
+    pub outbox: OutboxLimits,
+    /// Networks that deliveries may dial although they are private, loopback or otherwise special.
+    pub allow_networks: Vec<IpNet>,
+    /// The declared event types.
+    pub catalogue: Catalogue,
+    /// The subscriptions, each name once, in the order of the file.
+    pub subscriptions: Vec<Subscription>,
+}
+
+impl Config {
+    /// What the actors are told; the deliverees will be made with `tools`.
+    #[must_use]
+    pub fn settings(&self, tools: &Tools) -> Settings {
+        let ready = |s: &Subscription| settings::Subscription {
+            name: s.name.clone(),
+            kind: s.kind.clone(),
+            tenant: s.tenant.clone(),
+            selectors: s.selectors.clone(),
+            retry: s.retry.clone(),
+            concurrency: s.concurrency,
+            circuit: s.circuit,
+            shown: s.shown.clone(),
+            make: s.parsed.make(tools.clone()),
+        };
+        Settings {
+            subscriptions: self.subscriptions.iter().map(ready).collect(),
+            catalogue: self.catalogue.clone(),
+            backlog_max: self.outbox.backlog_max,
+        }
+    }
+
+    /// What deliveries may dial.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        Guard::allowing(self.allow_networks.clone())
+    }
+}
+
+/// Reads a configuration with the kinds of deliverees that come with Posthaste; see [`load_with`].
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load(path: &Path, env: &Env) -> Result<Config, Vec<Problem>> {
+    load_with(path, env, &Kinds::built_in())
+}
+
+/// Reads a configuration and everything it names; `env` serves `env:NAME` and `POSTHASTE__SECTION__KEY`.
+///
+/// Relative paths in it are seen from the folder of `path`.
+///
+/// # Errors
+/// Every [`Problem`], in the order of the file; never empty.
+pub fn load_with(path: &Path, env: &Env, kinds: &Kinds) -> Result<Config, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let config = read(path, env, kinds, &mut problems);
+    match (config, problems.into_sorted()) {
+        (Some(config), found) if found.is_empty() => Ok(config),
+        (_, found) => Err(found),
+    }
+}
+
+fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Option<Config> {
+    let folder = source::folder(path);
+    let mut root = source::parse(path, problems)?;
+    overrides::apply(&mut root, env, problems);
+    source::resolve(&mut root, &folder, env, problems);
+    let mut top = Section::top(&root, problems);
+    let daemon = daemon::read(&mut top, &folder);
+    let outbox = outbox::read(&mut top);
+    let defaults = retry::read_defaults(&mut top);
+    let allow_networks = daemon::read_networks(&mut top);
+    let catalogue = catalogue::read(&mut top, &folder);
+    later::read(&mut top);
+    let guard = Guard::allowing(allow_networks.clone());
+    let against = subscription::Against { kinds, guard: &guard, retry: &defaults };
+    let subscriptions = subscription::read_all(&mut top, &against);
+    top.finish();
+    Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, subscriptions })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where something stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file, at a line counted from 1.
+    Line {
+        /// The file, as it was named.
+        file: Arc<Path>,
+        /// The line.
+        line: usize,
+    },
+    /// In an environment variable.
+    Variable(Arc<str>),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Something that is wrong with a configuration. Shown as `file:line: what; hint` on one line, without any secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {}; {}", one_line(.what), one_line(.hint))]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What: names the key, its value where that is no secret, and in a subscription its name.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Control characters escaped: a value from a file must not rewrite the terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub(super) fn add(&mut self, place: &Place, what: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(Problem { place: place.clone(), what: what.into(), hint: hint.into() });
+    }
+
+    /// File by file in the order in which they were read, each by line; what comes from variables last.
+    pub(super) fn into_sorted(self) -> Vec<Problem> {
+        let mut files: Vec<Arc<Path>> = Vec::new();
+        for problem in &self.0 {
+            if let Place::Line { file, .. } = &problem.place
+                && !files.contains(file)
+            {
+                files.push(Arc::clone(file));
+            }
+        }
+        let mut found = self.0;
+        found.sort_by_key(|p| match &p.place {
+            Place::Line { file, line } => (files.iter().position(|f| f == file).unwrap_or(usize::MAX), *line),
+            Place::Variable(_) => (usize::MAX, 0),
+        });
+        found
+    }
+}

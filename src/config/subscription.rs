@@ -1,0 +1,274 @@
+//! `[[subscription]]`: what every subscription has, whatever its kind. The other keys are read by the kind.
+
+use super::daemon::read_tenant;
+use super::nearest;
+use super::node::{Entry, Node, Value, quoted};
+use super::problem::Problems;
+use super::retry;
+use super::section::{Section, unknown_key};
+use super::selector;
+use super::units::{RATE_HINT, rate, written};
+use posthaste_actors::settings::Circuit;
+use posthaste_deliverees::guard::Guard;
+use posthaste_deliverees::options::Options;
+use posthaste_deliverees::registry::{Kind, Kinds, Parsed};
+use posthaste_events::RetryPolicy;
+use posthaste_events::matching::Selector;
+use serde_json::{Map, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many calls of one subscription may be under way at once, at most.
+pub(super) const CONCURRENCY_MAX: u64 = 1024;
+/// How many by default.
+pub(super) const CONCURRENCY_DEFAULT: u64 = 32;
+
+/// How long a name may be.
+const NAME_MAX: usize = 64;
+/// Kinds that are planned: known by name, refused as not built yet, with the keys that they will have.
+const PLANNED: [(&str, &[&str]); 1] =
+    [("analytics", &["backend", "url", "key", "batch", "headers", "timeout", "path"])];
+
+/// A checked subscription.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its identity over restarts and reloads.
+    pub name: String,
+    /// Which kind of deliveree it has.
+    pub kind: String,
+    /// Whose it is.
+    pub tenant: Option<String>,
+    /// Which events it wants; one or more sets, OR-ed.
+    pub selectors: Vec<Selector>,
+    /// When it tries again, and when it gives up.
+    pub retry: RetryPolicy,
+    /// How many of its calls may be under way at once.
+    pub concurrency: usize,
+    /// When it stops trying for a while.
+    pub circuit: Option<Circuit>,
+    /// How it is shown, without anything secret: its settings, those of its kind included.
+    pub shown: Map<String, serde_json::Value>,
+    /// What makes its deliveree.
+    pub parsed: Arc<Parsed>,
+}
+
+/// What subscriptions are read against.
+pub(super) struct Against<'a> {
+    /// The kinds that there are.
+    pub(super) kinds: &'a Kinds,
+    /// What addresses they may name.
+    pub(super) guard: &'a Guard,
+    /// The retry policy of those that say nothing.
+    pub(super) retry: &'a RetryPolicy,
+}
+
+/// Reads every subscription; those with a problem are left out, but their names count.
+pub(super) fn read_all(top: &mut Section<'_, '_>, against: &Against<'_>) -> Vec<Subscription> {
+    let Some(entry) = top.entry("subscription") else { return Vec::new() };
+    let Value::Array(nodes) = &entry.node.value else {
+        top.unseen(&entry.place, "subscription", "is no list", "write [[subscription]] with two brackets");
+        return Vec::new();
+    };
+    let mut names = BTreeSet::new();
+    nodes.iter().filter_map(|node| read(node, &mut names, against, top.problems)).collect()
+}
+
+fn read<'a>(
+    node: &'a Node,
+    names: &mut BTreeSet<&'a str>,
+    against: &Against<'_>,
+    problems: &mut Problems,
+) -> Option<Subscription> {
+    let scope = match node.get("name").map(|n| &n.value) {
+        Some(Value::String(name)) => format!("subscription {}", quoted(name)),
+        _ => "subscription without name".to_owned(),
+    };
+    let mut section = Section::of(node, &node.place, scope, problems);
+    let name = read_name(&mut section, names);
+    let kind = read_kind(&mut section, against.kinds);
+    let tenant = read_tenant(&mut section);
+    let selectors = selector::read(&mut section, tenant.as_deref());
+    let own_retry = section.has("retry");
+    let retry = retry::read(section.section("retry"), against.retry);
+    let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
+    let circuit = read_circuit(&mut section);
+    read_later(&mut section);
+    let parsed = read_options(section, kind, against);
+    let (name, parsed) = (name?, parsed?);
+    let kind = kind.map(|k| k.name.to_owned())?;
+    let mut shown = Map::new();
+    shown.insert("name".into(), name.into());
+    shown.insert("deliveree".into(), kind.as_str().into());
+    selector::show(node, &mut shown);
+    if let Some(tenant) = &tenant {
+        shown.insert("tenant".into(), tenant.as_str().into());
+    }
+    shown.extend(parsed.shown.clone());
+    shown.insert("concurrency".into(), concurrency.into());
+    shown.insert("ordering".into(), "none".into());
+    shown.insert("circuit".into(), circuit.map_or(json!(false), show_circuit));
+    if own_retry {
+        shown.insert("retry".into(), show_retry(&retry));
+    }
+    Some(Subscription {
+        name: name.to_owned(),
+        kind,
+        tenant,
+        selectors,
+        retry,
+        // At most CONCURRENCY_MAX, which fits.
+        concurrency: usize::try_from(concurrency).unwrap_or(1),
+        circuit,
+        shown,
+        parsed: Arc::new(parsed),
+    })
+}
+
+fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -> Option<&'a str> {
+    let place = section.place.clone();
+    if !section.has("name") {
+        section.unseen(&place, "name", "is missing", "a name is its identity: keep it over changes");
+    }
+    let (name, node) = section.string("name")?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(good) {
+        section.wrong("name", node, "is no name", format!("write 1 to {NAME_MAX} of A-Z, a-z, 0-9, _ and -"));
+        return None;
+    }
+    if !names.insert(name) {
+        section.wrong("name", node, "is the name of another subscription already", "each name stands once");
+        return None;
+    }
+    Some(name)
+}
+
+fn read_kind<'k>(section: &mut Section<'_, '_>, kinds: &'k Kinds) -> Option<&'k Kind> {
+    let place = section.place.clone();
+    let known: Vec<&str> = kinds.names().collect();
+    if !section.has("deliveree") {
+        section.unseen(&place, "deliveree", "is missing", format!("write one of {}", nearest::listed(&known)));
+    }
+    let (text, node) = section.string("deliveree")?;
+    let kind = kinds.get(text);
+    if kind.is_none() && PLANNED.iter().any(|(name, _)| *name == text) {
+        section.not_built("deliveree", node);
+    } else if kind.is_none() {
+        section.wrong("deliveree", node, "is an unknown kind", nearest::hint(text, &known));
+    }
+    kind
+}
+
+/// Hands the kind its keys; every other key is unknown. Of an unknown kind, any kind's keys may be meant.
+fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against<'_>) -> Option<Parsed> {
+    let all = || against.kinds.names().filter_map(|n| against.kinds.get(n)).flat_map(|k| k.keys.iter().copied());
+    let own: Vec<&str> = match kind {
+        Some(kind) => kind.keys.to_vec(),
+        None => all().chain(PLANNED.iter().flat_map(|(_, keys)| keys.iter().copied())).collect(),
+    };
+    let (given, unknown): (Vec<&Entry>, Vec<&Entry>) = section.rest().partition(|e| own.contains(&e.key.as_str()));
+    let known: Vec<&str> = own.iter().copied().chain(section.known().iter().copied()).collect();
+    for entry in unknown {
+        unknown_key(entry, &section.scope, &known, section.problems);
+    }
+    let options: Options = given.iter().map(|e| (e.key.clone(), e.node.json())).collect();
+    match (kind?.parse)(&options, against.guard) {
+        Ok(parsed) => Some(parsed),
+        Err(found) => {
+            for problem in found {
+                let place = place_of_path(&given, &problem.path).unwrap_or_else(|| section.place.clone());
+                let what = given.iter().fold(problem.what, |text, e| unfetched(&e.node, text));
+                section.problems.add(&place, format!("{}: {what}", section.scope), problem.hint);
+            }
+            None
+        }
+    }
+}
+
+/// Where the option at a dotted path stands: as deep as there is something.
+fn place_of_path(given: &[&Entry], path: &str) -> Option<super::Place> {
+    // A key of a table may have dots itself, so the longest that fits is taken at each step.
+    let (key, mut rest) = path.split_once('.').unwrap_or((path, ""));
+    let entry = given.iter().find(|e| e.key == key)?;
+    let (mut node, mut place) = (&entry.node, &entry.node.place);
+    while !rest.is_empty() {
+        let next = match &node.value {
+            Value::Array(nodes) => {
+                let (index, after) = rest.split_once('.').unwrap_or((rest, ""));
+                index.parse::<usize>().ok().and_then(|i| nodes.get(i)).map(|n| (n, &n.place, after))
+            }
+            Value::Table(entries) => entries
+                .iter()
+                .filter(|e| rest == e.key || rest.strip_prefix(e.key.as_str()).is_some_and(|r| r.starts_with('.')))
+                .max_by_key(|e| e.key.len())
+                .map(|e| (&e.node, &e.place, rest[e.key.len()..].trim_start_matches('.'))),
+            _ => None,
+        };
+        let Some((next, at, after)) = next else { break };
+        (node, place, rest) = (next, at, after);
+    }
+    Some(place.clone())
+}
+
+/// Puts back `env:NAME` where a kind shows what it stands for: what comes from outside is never shown.
+fn unfetched(node: &Node, text: String) -> String {
+    match &node.value {
+        Value::Array(nodes) => nodes.iter().fold(text, |text, n| unfetched(n, text)),
+        Value::Table(entries) => entries.iter().fold(text, |text, e| unfetched(&e.node, text)),
+        // What is shorter is no secret, and would be found in any word.
+        Value::String(value) if value.len() >= 3 => match node.fetched_by() {
+            Some(written) => text.replace(value.as_str(), written),
+            None => text,
+        },
+        _ => text,
+    }
+}
+
+fn read_circuit(section: &mut Section<'_, '_>) -> Option<Circuit> {
+    let default = Circuit::default();
+    match section.entry("circuit").map(|e| &e.node.value) {
+        Some(Value::Boolean(false)) => return None,
+        None => return Some(default),
+        _ => {}
+    }
+    let mut circuit = section.section("circuit");
+    let millisecond = Duration::from_millis(1);
+    let read = Circuit {
+        failures: u32::try_from(circuit.integer("failures", 1..=1_000_000, default.failures.into())).unwrap_or(1),
+        over: circuit.duration("over", millisecond, default.over),
+        pause: circuit.duration("pause", millisecond, default.pause),
+    };
+    circuit.finish();
+    Some(read)
+}
+
+/// Keys that are judged already, while what they ask for is not there yet.
+fn read_later(section: &mut Section<'_, '_>) {
+    if let Some(("key", node)) = section.word("ordering", &["none", "key"]) {
+        section.not_built("ordering", node);
+    }
+    if let Some((text, node)) = section.string("rate_limit") {
+        match rate(text) {
+            None => section.wrong("rate_limit", node, "is not a rate", RATE_HINT),
+            Some(_) => section.not_built("rate_limit", node),
+        }
+    }
+}
+
+fn show_circuit(circuit: Circuit) -> serde_json::Value {
+    json!({ "failures": circuit.failures, "over": written(circuit.over), "pause": written(circuit.pause) })
+}
+
+fn show_retry(retry: &RetryPolicy) -> serde_json::Value {
+    let mut shown = json!({
+        "initial": written(retry.initial),
+        "multiplier": retry.multiplier,
+        "max": written(retry.max),
+        "jitter": retry.jitter,
+        "give_up_after": written(retry.give_up_after),
+    });
+    if let Some(attempts) = retry.attempts {
+        shown["attempts"] = attempts.into();
+    }
+    shown
+}

@@ -1,0 +1,318 @@
+//! R19: URLs that lead where they must not.
+//!
+//! Everything runs in a network that leads nowhere, where the kernel counts each connection that anybody begins.
+
+use crate::folder;
+use anyhow::{Context, Result, ensure};
+use posthaste_tests::{
+    Config, Count, Daemon, PrivateNetwork, Receiver, Reply, Subscription, daemon, names, process, until,
+};
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Hosts of a URL that are refused addresses, however they are spelled.
+const SPELLINGS: &[&str] = &[
+    // Loopback, this network, private, shared, link-local and the metadata services in it.
+    "127.0.0.1",
+    "127.255.255.254",
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "100.127.255.254",
+    "169.254.169.254",
+    "169.254.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "192.168.255.255",
+    "168.63.129.16",
+    // Special purposes, documentation, benchmarks, relays, multicast, reserved, broadcast.
+    "192.0.0.1",
+    "192.0.0.8",
+    "192.0.0.170",
+    "192.0.2.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "192.88.99.1",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    // The same in other clothes: fewer parts, one number, octal, hexadecimal, mixed, a last dot, percent, wide digits.
+    "127.1",
+    "127.0.1",
+    "0",
+    "2130706433",
+    "017700000001",
+    "0x7f000001",
+    "0x7f.1",
+    "0177.0.0.1",
+    "0x7f.0.0.0x1",
+    "10.1",
+    "0xa9fea9fe",
+    "2852039166",
+    "0251.0376.0251.0376",
+    "169.254.43518",
+    "0x0a000001",
+    "3232235521",
+    "192.168.257",
+    "127.0.0.1.",
+    "10.0.0.1.",
+    "%31%32%37.0.0.1",
+    "127%2e0%2e0%2e1",
+    "１２７.0.0.1",
+    "127。0。0。1",
+    "①②⑦.⓪.⓪.①",
+    // IPv6: unspecified, loopback, unique local, link-local, site-local, multicast, documentation, discard, special.
+    "[::]",
+    "[::1]",
+    "[0:0:0:0:0:0:0:1]",
+    "[fc00::1]",
+    "[fd00:ec2::254]",
+    "[fe80::1]",
+    "[febf::1]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[ff0e::1]",
+    "[2001:db8::1]",
+    "[3fff::1]",
+    "[100::1]",
+    "[2001::1]",
+    "[2001:2::1]",
+    "[2001:10::1]",
+    "[5f00::1]",
+    // IPv4 within IPv6: mapped, compatible, translated, NAT64 with its local prefix, 6to4, Teredo, ISATAP.
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::ffff:10.0.0.1]",
+    "[::ffff:169.254.169.254]",
+    "[::127.0.0.1]",
+    "[::a00:1]",
+    "[::ffff:0:127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[64:ff9b:1::10.0.0.1]",
+    "[2002:7f00:1::]",
+    "[2002:a00:1::1]",
+    "[2002:a9fe:a9fe::]",
+    "[2001:0:4136:e378:8000:63bf:f5ff:fffe]",
+    "[2a00::5efe:10.0.0.1]",
+    "[2a00::200:5efe:127.0.0.1]",
+];
+
+/// Refused addresses that a name may resolve to.
+const ADDRESSES: &[&str] = &[
+    "127.0.0.1",
+    "127.9.9.9",
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "168.63.129.16",
+    "192.0.0.8",
+    "192.0.0.170",
+    "192.0.2.1",
+    "198.51.100.1",
+    "203.0.113.1",
+    "198.18.0.1",
+    "192.88.99.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+    "2001:db8::1",
+    "3fff::1",
+    "100::1",
+    "2001::1",
+    "2001:2::1",
+    "5f00::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::127.0.0.1",
+    "::ffff:0:127.0.0.1",
+    "64:ff9b::127.0.0.1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::10.0.0.1",
+    "2002:7f00:1::",
+    "2002:a9fe:a9fe::",
+    "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+    "2a00::5efe:10.0.0.1",
+];
+
+/// An address that the world may be dialled at.
+const PUBLIC: [u8; 4] = [8, 8, 8, 8];
+
+fn hook(name: &str, url: &str) -> Subscription {
+    Subscription::webhook(name, url).set("events", vec![format!("guard:{name}")])
+}
+
+fn config(allow: &[&str]) -> Config {
+    Config::default().set("retry", "attempts", 1).set("network", "allow_networks", json!(allow))
+}
+
+#[test]
+fn check_names_every_spelling_of_a_refused_address() -> Result<()> {
+    ensure!(SPELLINGS.len() >= 60);
+    let folder = folder()?;
+    let named = |at: usize| format!("spelled-{at:03}");
+    let all = SPELLINGS
+        .iter()
+        .enumerate()
+        .fold(config(&[]), |config, (at, host)| config.subscribe(hook(&named(at), &format!("http://{host}:9/hook"))));
+    let daemon = Daemon::new(folder.path(), all)?;
+    let done = daemon.cli(&["check", "--config", "config.toml"])?;
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(done.status.code() == Some(2), "{}: {said}", done.status);
+    let passed: Vec<&str> =
+        (0..SPELLINGS.len()).filter(|at| !said.contains(&named(*at))).map(|at| SPELLINGS[at]).collect();
+    ensure!(passed.is_empty(), "taken for harmless: {passed:?}");
+    // Control: addresses of the world, in the same clothes, are no problem.
+    let fine = ["8.8.8.8", "0x08.010.8.8", "134744072", "[2a00:1450::1]", "hooks.example.com"];
+    let good = fine
+        .iter()
+        .enumerate()
+        .fold(config(&[]), |config, (at, host)| config.subscribe(hook(&named(at), &format!("http://{host}:9/hook"))));
+    let daemon = Daemon::new(&folder.path().join("good"), good)?;
+    let done = daemon.cli(&["check", "--config", "config.toml"])?;
+    ensure!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(())
+}
+
+/// What the network saw while one event went to a name for each refused address.
+struct Dialled {
+    connections: u64,
+    deliveries: Vec<Value>,
+}
+
+fn deliver_to_names(allow: &[&str]) -> Result<Dialled> {
+    let folder = folder()?;
+    let network = PrivateNetwork::make()?;
+    network.run(|| {
+        names::serve(|name| {
+            let at: usize = name.strip_prefix('n')?.strip_suffix(".refused.test")?.parse().ok()?;
+            ADDRESSES.get(at)?.parse().ok().map(|address| vec![address])
+        })?;
+        let port = daemon::free_port()?;
+        let all = (0..ADDRESSES.len()).fold(config(allow), |config, at| {
+            let url = format!("http://n{at}.refused.test:{port}/");
+            config.subscribe(Subscription::webhook(&format!("n{at}"), &url).set("events", vec!["guard:**"]))
+        });
+        let mut daemon = Daemon::new(folder.path(), all)?;
+        daemon.start()?;
+        // One connection of ours, made before the count begins.
+        let mut client = daemon.client();
+        client.get("/v1/subscriptions")?;
+        let before = process::connections_begun(daemon.pid()?)?;
+        let answer = client.post("/v1/events", &json!({ "type": "guard:sent" }))?.json()?;
+        let id = answer["id"].as_str().context("an id")?.to_owned();
+        let deliveries = until("the end of all", Duration::from_secs(30), || {
+            let event = client.get(&format!("/v1/events/{id}"))?;
+            let deliveries = event["deliveries"].as_array().cloned().unwrap_or_default();
+            Ok(deliveries.iter().all(|d| d["state"] != "pending").then_some(deliveries))
+        })?;
+        Ok(Dialled { connections: process::connections_begun(daemon.pid()?)? - before, deliveries })
+    })
+}
+
+#[test]
+fn names_of_refused_addresses_are_never_dialled_and_end_as_dead() -> Result<()> {
+    let found = deliver_to_names(&[])?;
+    ensure!(found.connections == 0, "{} connections were begun", found.connections);
+    ensure!(found.deliveries.len() == ADDRESSES.len(), "{} deliveries", found.deliveries.len());
+    for delivery in &found.deliveries {
+        let clear = delivery["attempts"][0]["error"].as_str().is_some_and(|e| !e.is_empty());
+        ensure!(delivery["state"] == "dead" && clear, "{delivery}");
+    }
+    Ok(())
+}
+
+#[test]
+fn control_without_the_guard_the_same_names_are_dialled() -> Result<()> {
+    let found = deliver_to_names(&["0.0.0.0/0", "::/0"])?;
+    ensure!(found.connections > 20, "the test can not see connections: {}", found.connections);
+    Ok(())
+}
+
+/// Delivers to a name that changes its mind, and to a server that redirects inwards; answers how often the world and
+/// how often a refused address was reached.
+fn rebind(allow: &[&str]) -> Result<(u64, u64)> {
+    let folder = folder()?;
+    let network = PrivateNetwork::make()?;
+    network.run(|| {
+        let turn = Count::default();
+        names::serve(move |name| {
+            let (public, inside) = (IpAddr::from(PUBLIC), IpAddr::from([10, 0, 0, 1]));
+            match name {
+                "turning.test" => {
+                    turn.add(1);
+                    // Two questions a resolution (IPv4 and IPv6), so both answers of one agree.
+                    Some(vec![if (turn.get() / 2).is_multiple_of(2) { public } else { inside }])
+                }
+                "both.test" => Some(vec![inside, public]),
+                "public.test" => Some(vec![public]),
+                _ => None,
+            }
+        })?;
+        let (outside, inside) = (Count::default(), Count::default());
+        let (out, within) = (outside.clone(), inside.clone());
+        let receiver = Receiver::on(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), move |request| {
+            if request.reached == IpAddr::from(PUBLIC) {
+                out.add(1)
+            } else {
+                within.add(1)
+            }
+            // Closed each time, so that every attempt dials anew; a redirect inwards in any case.
+            let inwards = vec![("location", "http://10.0.0.1/".to_owned()), ("connection", "close".to_owned())];
+            Reply::Full(302, inwards, Vec::new())
+        })?;
+        let port = receiver.address().port();
+        let all = ["turning", "both", "public"].iter().fold(config(allow), |config, name| {
+            let url = format!("http://{name}.test:{port}/");
+            let webhook = Subscription::webhook(name, &url).set("events", vec!["guard:**"]);
+            config.subscribe(webhook.set("retry", json!({ "attempts": 12, "initial": "10ms", "max": "10ms" })))
+        });
+        let mut daemon = Daemon::new(folder.path(), all)?;
+        daemon.start()?;
+        daemon.client().post("/v1/events", &json!({ "type": "guard:sent" }))?;
+        for name in ["turning", "both", "public"] {
+            daemon.settled(name, Duration::from_secs(30))?;
+        }
+        Ok((outside.get(), inside.get()))
+    })
+}
+
+#[test]
+fn a_name_that_turns_inwards_and_a_redirect_inwards_are_not_followed() -> Result<()> {
+    let (outside, inside) = rebind(&[])?;
+    ensure!(outside >= 12 && inside == 0, "{outside} reached the world, {inside} a refused address");
+    Ok(())
+}
+
+#[test]
+fn control_without_the_guard_a_name_that_turns_inwards_is_followed() -> Result<()> {
+    let (_, inside) = rebind(&["10.0.0.0/8"])?;
+    ensure!(inside > 0, "the test can not see where it was led");
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The official Standard Webhooks libraries judge what really arrives.
+
+use crate::{folder, here};
+use anyhow::{Context, Result, ensure};
+use posthaste_tests::config::SECRET;
+use posthaste_tests::{Config, Daemon, Receiver, Reply, Subscription};
+use serde_json::{Map, Value, json};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Where `tests/run` puts the libraries.
+fn tools() -> PathBuf {
+    std::env::var_os("POSTHASTE_TOOLS").map_or_else(|| here().join(".tools"), PathBuf::from)
+}
+
+/// Properties whose bytes are easily changed on the way: numbers, escapes, more than ASCII, depth, length.
+fn properties() -> Vec<Value> {
+    vec![
+        json!({}),
+        json!({ "n": 1, "float": 1.5e300, "small": -0.0, "big": u64::MAX }),
+        json!({ "text": "tab\t quote\" slash/ back\\ nul\u{0} \u{2028} 👋🏽 ünï" }),
+        json!({ "deep": { "er": [[[{ "and": [null, true, false] }]]] } }),
+        json!({ "long": "ж".repeat(20_000) }),
+    ]
+}
+
+/// What arrived for each of [`properties`], a line each, in a file.
+fn capture(folder: &Path) -> Result<PathBuf> {
+    let lines = Arc::new(Mutex::new(String::new()));
+    let kept = Arc::clone(&lines);
+    let receiver = Receiver::start(move |request| {
+        let headers: Map<String, Value> =
+            request.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        let line = json!({ "headers": headers, "body": String::from_utf8_lossy(&request.body) });
+        kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
+        Reply::Status(200)
+    })?;
+    let webhook = Subscription::webhook("all", &receiver.url("/")).set("events", vec!["library:**"]);
+    let mut daemon = Daemon::new(folder, Config::default().subscribe(webhook))?;
+    daemon.start()?;
+    let mut client = daemon.client();
+    for properties in properties() {
+        let answer = client.post("/v1/events", &json!({ "type": "library:sent", "properties": properties }))?;
+        ensure!(answer.status == 202, "{}", answer.status);
+    }
+    daemon.settled("all", Duration::from_secs(20))?;
+    let file = folder.join("arrived.jsonl");
+    fs::write(&file, lines.lock().unwrap_or_else(PoisonError::into_inner).as_bytes())?;
+    Ok(file)
+}
+
+fn judge(judge: &mut Command, arrived: &Path) -> Result<()> {
+    let done = judge
+        .stdin(File::open(arrived)?)
+        .output()
+        .with_context(|| format!("{judge:?} could not be started: tests/run installs it"))?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let seen: usize = String::from_utf8_lossy(&done.stdout).trim().parse()?;
+    ensure!(seen == properties().len(), "{seen} of {} deliveries were judged", properties().len());
+    Ok(())
+}
+
+#[test]
+fn the_library_for_python_accepts_what_arrives_and_refuses_what_was_changed() -> Result<()> {
+    let folder = folder()?;
+    let arrived = capture(folder.path())?;
+    let python = tools().join("venv/bin/python");
+    judge(Command::new(python).arg(here().join("libraries/verify.py")).arg(SECRET), &arrived)
+}
+
+#[test]
+fn the_library_for_javascript_accepts_what_arrives_and_refuses_what_was_changed() -> Result<()> {
+    let folder = folder()?;
+    let arrived = capture(folder.path())?;
+    let script = here().join("libraries/verify.mjs");
+    judge(Command::new("node").arg(script).arg(tools()).arg(SECRET), &arrived)
+}

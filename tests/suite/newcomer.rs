@@ -1,0 +1,164 @@
+//! The newcomer's minute: the commands of the README, in their order, on the shipped files.
+//!
+//! In a network of its own, so that the shipped ports are free.
+
+use crate::folder;
+use anyhow::{Context, Result, bail, ensure};
+use posthaste_tests::daemon::{binary, root};
+use posthaste_tests::{PrivateNetwork, until};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The lines of the fenced blocks of one language, a text each.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
+    page.split("\n```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'))
+        .map(|text| text.replace("\\\n", " "))
+        .collect()
+}
+
+/// A copy of what a clone has, with the daemon where a release build puts it.
+fn clone(folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join("posthaste");
+    fs::create_dir_all(copy.join("target/release"))?;
+    for file in ["README.md", "config.toml", "events.toml"] {
+        fs::copy(root().join(file), copy.join(file)).with_context(|| file.to_owned())?;
+    }
+    symlink(fs::canonicalize(binary())?, copy.join("target/release/posthaste"))?;
+    Ok(copy)
+}
+
+/// A command that stays; it ends with this value.
+struct Running {
+    child: Child,
+    out: PathBuf,
+}
+
+impl Running {
+    fn start(home: &Path, command: &str) -> Result<Self> {
+        let out = home.join(format!("{}.log", command.replace(['/', ' '], "-")));
+        let log = File::create(&out)?;
+        let child = Command::new("sh")
+            // The shell becomes the command, so that ending the child ends it.
+            .args(["-c", &format!("exec {command}")])
+            .current_dir(home)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { child, out })
+    }
+
+    fn says(&self, words: &[&str]) -> Result<()> {
+        let said = || fs::read_to_string(&self.out).unwrap_or_default();
+        until(&format!("{words:?}"), Duration::from_secs(10), || {
+            Ok(words.iter().all(|word| said().contains(word)).then_some(()))
+        })
+        .with_context(said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs a command to its end and answers what it printed.
+fn shell(home: &Path, command: &str) -> Result<String> {
+    let done = Command::new("sh").args(["-c", command]).current_dir(home).stdin(Stdio::null()).output()?;
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(done.status.success(), "`{command}` ended with {}: {said}", done.status);
+    Ok(said)
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says() -> Result<()> {
+    let folder = folder()?;
+    let home = clone(folder.path())?;
+    let readme = fs::read_to_string(home.join("README.md"))?;
+    let commands: Vec<String> = blocks(&readme, "sh")
+        .iter()
+        .flat_map(|block| block.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let find = |word: &str| -> Result<&String> {
+        commands.iter().find(|c| c.contains(word)).with_context(|| format!("the README shows no `{word}`"))
+    };
+    ensure!(find("cargo run")?.as_str() == "cargo run --release", "{commands:?}");
+    let (listen, send) = (find(" listen")?, find(" send ")?);
+    PrivateNetwork::make()?.run(|| {
+        let daemon = Running::start(&home, "target/release/posthaste")?;
+        daemon.says(&["posthaste:daemon:started"])?;
+        let listener = Running::start(&home, listen)?;
+        listener.says(&["8322"])?;
+        let sent = shell(&home, send)?;
+        ensure!(sent.contains("evt_"), "{sent}");
+        listener.says(&["project:created", "valid"])?;
+        let mut tail = None;
+        for command in &commands {
+            if command.contains("curl") {
+                let answer = shell(&home, command)?;
+                ensure!(answer.contains(" 202") && answer.contains("evt_"), "{command}: {answer}");
+            } else if command.contains(" tail") {
+                tail = Some(Running::start(&home, command)?);
+            } else if ![listen, send].contains(&command) && !command.contains("cargo run") {
+                shell(&home, command)?;
+            }
+        }
+        // The receiver goes away and comes back: what was sent meanwhile arrives by itself.
+        drop(listener);
+        let missed = send.replace("--wait", "").replace(r#"{"name":"x"}"#, r#"{"name":"missed"}"#);
+        ensure!(shell(&home, &missed)?.contains("evt_"));
+        let listener = Running::start(&home, listen)?;
+        until("what was missed", Duration::from_secs(30), || {
+            Ok(fs::read_to_string(&listener.out)?.contains("missed").then_some(()))
+        })?;
+        tail.context("the README shows no `tail`")?.says(&["evt_"])
+    })
+}
+
+#[test]
+fn every_config_that_the_docs_show_is_accepted() -> Result<()> {
+    let mut seen = 0;
+    for page in pages()? {
+        let text = fs::read_to_string(&page)?;
+        for block in blocks(&text, "toml") {
+            let folder = folder()?;
+            let home = clone(folder.path())?;
+            // A piece is shown as an addition to the shipped file; a whole file has a [daemon].
+            let shipped = fs::read_to_string(home.join("config.toml"))?;
+            let whole = if block.contains("[daemon]") { block.clone() } else { format!("{shipped}\n{block}") };
+            let (file, whole) =
+                if block.contains("[event.") { ("events.toml", block.clone()) } else { ("config.toml", whole) };
+            fs::write(home.join(file), whole)?;
+            let check = format!("OPS_SECRET={} target/release/posthaste check", posthaste_tests::config::SECRET);
+            if let Err(problem) = shell(&home, &check) {
+                bail!("{}: {problem:#}\n{block}", page.display());
+            }
+            seen += 1;
+        }
+    }
+    ensure!(seen > 0, "no page shows a config");
+    Ok(())
+}
+
+/// The README and the pages in `docs`.
+fn pages() -> Result<Vec<PathBuf>> {
+    let mut pages = vec![root().join("README.md")];
+    for entry in fs::read_dir(root().join("docs"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "md") {
+            pages.push(path);
+        }
+    }
+    Ok(pages)
+}
