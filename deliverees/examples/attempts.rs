@@ -3,6 +3,11 @@
 //! `cargo run --release -p posthaste-deliverees --example attempts -- [attempts] [at once]`; prints attempts a second and the
 //! CPU time of the sending thread for one.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own: its clocks and threads are what it measures with"
+)]
+
 use posthaste_deliverees::{Guard, Http, Kinds, Tools};
 use posthaste_events::seams::Clock;
 use posthaste_events::{
