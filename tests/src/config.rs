@@ -103,3 +103,22 @@ fn toml(value: &Value) -> String {
         plain => plain.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Subscription};
+    use serde_json::json;
+
+    #[test]
+    fn what_is_written_is_toml_with_the_same_values() {
+        let hook = Subscription::webhook("a", "http://x/\"y\"").set("retry", json!({ "attempts": 2, "max": "1s" }));
+        let text = Config::default().set("outbox", "free_min", "1MiB").subscribe(hook).to_toml();
+        let read: toml_edit::DocumentMut = text.parse().unwrap();
+        assert_eq!(read["outbox"]["free_min"].as_str(), Some("1MiB"));
+        let subscriptions = read["subscription"].as_array_of_tables().unwrap();
+        let first = subscriptions.get(0).unwrap();
+        assert_eq!(first["url"].as_str(), Some("http://x/\"y\""));
+        assert_eq!(first["retry"]["attempts"].as_integer(), Some(2));
+        assert_eq!(first["circuit"].as_bool(), Some(false));
+    }
+}

@@ -95,3 +95,35 @@ impl Ledger {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Ledger;
+    use crate::Request;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn arrival(n: u64, id: &str) -> Request {
+        Request {
+            path: "/".to_owned(),
+            headers: vec![("webhook-id".to_owned(), id.to_owned())],
+            body: format!(r#"{{"data":{{"n":{n}}}}}"#).into_bytes(),
+            reached: IpAddr::from(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_mixed_up_or_repeated_is_told_apart() {
+        let ledger = Ledger::default();
+        for n in 0..5 {
+            ledger.promise(n, &format!("evt_{n}"));
+        }
+        // 0 never comes; 1 comes well; 2 twice; 3 under another id; 4 under two; 9 was never acknowledged.
+        for (n, id) in
+            [(1, "evt_1"), (2, "evt_2"), (2, "evt_2"), (3, "evt_1"), (4, "evt_4"), (4, "evt_x"), (9, "evt_9")]
+        {
+            ledger.arrive(&arrival(n, id));
+        }
+        let found = ledger.difference();
+        assert_eq!((found.promised, found.lost, found.wrong_id, found.repeats), (5, vec![0], vec![3, 4], 1));
+    }
+}

@@ -10,6 +10,7 @@ mod hostile;
 mod kill;
 mod libraries;
 mod newcomer;
+mod panics;
 mod power_cut;
 mod stop;
 mod tidy;

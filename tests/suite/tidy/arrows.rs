@@ -75,7 +75,7 @@ fn each_room_depends_only_on_the_rooms_below_it() -> Result<()> {
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("actix::", &["actors/", "src/"]),
     ("actix_web::", &["src/"]),
-    ("sled::", &["outbox/src/sled"]),
+    ("sled::", &["outbox/src/disk"]),
     ("bincode::", &["outbox/"]),
     ("surf::", &["deliverees/"]),
     ("backoff::", &["events/"]),

@@ -1,0 +1,196 @@
+//! The load process: posts events as fast as they are taken, or at a steady rate, and says how many were.
+
+use crate::{now_ns, wire};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, interval};
+
+/// Bytes of an event's `properties`.
+const PROPERTIES: usize = 300;
+/// Numbers are written with as many digits as this, so that they can be replaced in place.
+const BASE: u64 = 1_000_000_000_000_000_000;
+
+/// How to post.
+#[derive(Debug, Clone, Args)]
+pub struct Order {
+    /// Where to.
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// For how many seconds.
+    #[arg(long)]
+    pub seconds: u64,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 64)]
+    pub connections: usize,
+    /// Events in a request; one is no array.
+    #[arg(long, default_value_t = 1)]
+    pub array: usize,
+    /// Requests a second over all connections; 0: as many as are answered.
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Events that were answered 2xx.
+    pub events: u64,
+    /// Requests that were answered 429 or 503, and sent again.
+    pub shed: u64,
+    /// When the first was sent, by the monotonic clock.
+    pub begun_ns: u64,
+    /// When the last was answered.
+    pub ended_ns: u64,
+}
+
+/// Carries the order out on this thread; ends by itself.
+///
+/// # Errors
+/// Where a connection fails or an answer is neither 2xx, 429 nor 503.
+pub fn run(order: &Order) -> Result<Accepted> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let begun_ns = now_ns();
+        let next = Rc::new(Cell::new(BASE));
+        let workers: Vec<_> = (0..order.connections)
+            .map(|_| tokio::task::spawn_local(connection(order.clone(), Rc::clone(&next))))
+            .collect();
+        let mut all = Accepted { begun_ns, ..Accepted::default() };
+        for worker in workers {
+            let one = worker.await??;
+            all.events += one.events;
+            all.shed += one.shed;
+        }
+        all.ended_ns = now_ns();
+        Ok(all)
+    })
+}
+
+async fn connection(order: Order, next: Rc<Cell<u64>>) -> Result<Accepted> {
+    let mut stream = TcpStream::connect(order.to).await?;
+    stream.set_nodelay(true)?;
+    let mut request = Request::new(&order);
+    let mut answer = Vec::with_capacity(16 * 1024);
+    let mut done = Accepted::default();
+    let mut beat = pace(&order);
+    let end = Instant::now() + Duration::from_secs(order.seconds);
+    while Instant::now() < end {
+        if let Some(beat) = &mut beat {
+            beat.tick().await;
+        }
+        request.number(&next);
+        stream.write_all(&request.bytes).await?;
+        answer.clear();
+        let whole = loop {
+            ensure!(stream.read_buf(&mut answer).await? > 0, "the daemon closed the connection");
+            if let Some(whole) = wire::message(&answer) {
+                break whole;
+            }
+        };
+        match wire::status(&answer) {
+            200..=299 => done.events += order.array as u64,
+            429 | 503 => {
+                done.shed += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => anyhow::bail!("answered {other}: {}", String::from_utf8_lossy(&answer[whole.body..])),
+        }
+    }
+    Ok(done)
+}
+
+/// The beat of one connection where a rate is wanted.
+fn pace(order: &Order) -> Option<tokio::time::Interval> {
+    let rate = u32::try_from(order.rate).ok().filter(|rate| *rate > 0)?;
+    let each = Duration::from_secs(1) * u32::try_from(order.connections).ok()? / rate;
+    Some(interval(each.max(Duration::from_nanos(1))))
+}
+
+/// A request that is made once and only numbered anew.
+struct Request {
+    bytes: Vec<u8>,
+    /// Where the numbers of its events stand.
+    numbers: Vec<usize>,
+    /// Where the times of sending stand.
+    times: Vec<usize>,
+}
+
+impl Request {
+    fn new(order: &Order) -> Self {
+        let opening = format!(r#"{{"n":{BASE},"sent":{BASE},"text":""#);
+        let text = "x".repeat(PROPERTIES.saturating_sub(opening.len() + 2));
+        let event = format!(r#"{{"type":"bench:posted","properties":{opening}{text}"}}}}"#);
+        let body = if order.array == 1 { event } else { format!("[{}]", vec![event; order.array].join(",")) };
+        let text = format!(
+            "POST /v1/events HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            order.to,
+            body.len()
+        );
+        let places = |field: &str| text.match_indices(field).map(|(at, found)| at + found.len()).collect();
+        let (numbers, times) = (places(r#""n":"#), places(r#""sent":"#));
+        Self { bytes: text.into_bytes(), numbers, times }
+    }
+
+    fn number(&mut self, next: &Cell<u64>) {
+        for at in &self.numbers {
+            write(&mut self.bytes, *at, next.get());
+            next.set(next.get() + 1);
+        }
+        let now = BASE + now_ns();
+        for at in &self.times {
+            write(&mut self.bytes, *at, now);
+        }
+    }
+}
+
+/// Writes a number of as many digits as [`BASE`] has.
+fn write(bytes: &mut [u8], at: usize, number: u64) {
+    let digits = number.to_string();
+    if let Some(place) = bytes.get_mut(at..at + digits.len()) {
+        place.copy_from_slice(digits.as_bytes());
+    }
+}
+
+/// When an event was sent, from its text; `None` where it does not say.
+#[must_use]
+pub fn sent_ns(body: &[u8]) -> Option<u64> {
+    const FIELD: &[u8] = br#""sent":"#;
+    let at = body.windows(FIELD.len()).position(|w| w == FIELD)? + FIELD.len();
+    wire::number(&body[at..]).checked_sub(BASE)
+}
+
+/// Reads what a load process printed.
+///
+/// # Errors
+/// Where it is something else.
+pub fn parse(printed: &str) -> Result<Accepted> {
+    serde_json::from_str(printed.trim()).with_context(|| format!("the load said {printed:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BASE, Order, PROPERTIES, Request, sent_ns};
+    use serde_json::Value;
+    use std::cell::Cell;
+
+    #[test]
+    fn events_have_300_bytes_of_properties_and_each_its_number() {
+        let order = Order { to: ([127, 0, 0, 1], 1).into(), seconds: 1, connections: 1, array: 3, rate: 0 };
+        let mut request = Request::new(&order);
+        request.number(&Cell::new(BASE + 7));
+        let body = request.bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let events: Vec<Value> = serde_json::from_slice(&request.bytes[body..]).unwrap();
+        let numbers: Vec<u64> = events.iter().map(|e| e["properties"]["n"].as_u64().unwrap() - BASE).collect();
+        assert_eq!(numbers, [7, 8, 9]);
+        assert_eq!(events[0]["properties"].to_string().len(), PROPERTIES);
+        assert!(sent_ns(&request.bytes[body..]).unwrap() <= crate::now_ns());
+    }
+}

@@ -1,0 +1,180 @@
+//! One measure: a daemon of its own between a load and a receiver, from the first post to the last arrival.
+
+use crate::load::{self, Accepted};
+use crate::sink::Arrived;
+use anyhow::{Context, Result, ensure};
+use posthaste_tests::{Client, Config, Daemon, Subscription, process, until};
+use serde::Serialize;
+use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How events are posted, and to how many subscriptions they go.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Scenario {
+    /// As the table names it.
+    pub name: &'static str,
+    /// Connections of the load.
+    pub connections: usize,
+    /// Events in a request.
+    pub array: usize,
+    /// Subscriptions that each event goes to.
+    pub fan_out: usize,
+    /// Requests a second; 0: as many as are answered.
+    pub rate: u64,
+}
+
+/// What is measured.
+pub const SCENARIOS: [Scenario; 4] = [
+    Scenario { name: "single posts", connections: 64, array: 1, fan_out: 1, rate: 0 },
+    Scenario { name: "arrays of 100", connections: 8, array: 100, fan_out: 1, rate: 0 },
+    Scenario { name: "fan-out to 10", connections: 16, array: 1, fan_out: 10, rate: 0 },
+    Scenario { name: "200 a second", connections: 4, array: 1, fan_out: 1, rate: 200 },
+];
+
+/// What one run showed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The store: `sled`, or `memory` as the ceiling.
+    pub engine: String,
+    /// Events that were acknowledged.
+    pub events: u64,
+    /// Requests that were shed.
+    pub shed: u64,
+    /// Acknowledged events a second, while the load ran.
+    pub accepted_per_s: f64,
+    /// Deliveries a second, from the first post to the last arrival.
+    pub delivered_per_s: f64,
+    /// From post to arrival, the middle one.
+    pub p50_ms: f64,
+    /// From post to arrival, what 99 of 100 did not exceed.
+    pub p99_ms: f64,
+    /// Most memory, in MiB.
+    pub peak_mib: f64,
+    /// Memory when all had arrived, in MiB.
+    pub rss_mib: f64,
+    /// CPU seconds of the daemon for 1,000 deliveries.
+    pub cpu_s_per_1000: f64,
+}
+
+/// A process of this program's own; it ends with this value.
+struct Part(Child);
+
+impl Part {
+    fn start(args: &[String]) -> Result<Self> {
+        let child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
+        Ok(Self(child))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().context("its output")?).read_line(&mut line)?;
+        Ok(line)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn sink() -> Result<(Part, SocketAddr)> {
+    let mut part = Part::start(&["sink".to_owned()])?;
+    let port: u16 = part.line()?.trim().parse().context("the sink's port")?;
+    Ok((part, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+}
+
+fn post(to: SocketAddr, scenario: Scenario, seconds: u64) -> Result<Accepted> {
+    let words = format!(
+        "load --to {to} --seconds {seconds} --connections {} --array {} --rate {}",
+        scenario.connections, scenario.array, scenario.rate
+    );
+    let args: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    load::parse(&Part::start(&args)?.line()?)
+}
+
+/// How many requests a second load and receiver exchange without a daemon between them.
+///
+/// # Errors
+/// Where they do not.
+pub fn alone(seconds: u64) -> Result<f64> {
+    let (_sink, at) = sink()?;
+    let done = post(at, SCENARIOS[0], seconds)?;
+    Ok(done.events as f64 / seconds_between(done.begun_ns, done.ended_ns))
+}
+
+/// Runs a scenario once on a store.
+///
+/// # Errors
+/// Where the daemon does not start, sheds what it should take, or does not deliver everything within two minutes.
+pub fn once(scenario: Scenario, engine: &str, seconds: u64) -> Result<Figures> {
+    let (_sink, receiver) = sink()?;
+    let folder = tempfile::Builder::new().prefix("posthaste-bench-").tempdir()?;
+    let mut daemon = start(folder.path(), scenario, engine, receiver)?;
+    let mut counter = Client::new(receiver);
+    // Connections, caches and the allocator are warm before anything counts.
+    let warm = post(daemon.address(), scenario, 1)?;
+    arrived(&mut counter, warm.events * scenario.fan_out as u64)?;
+    counter.send("GET", "/reset", &[], b"")?;
+    let pid = daemon.pid()?;
+    process::forget_peak(pid)?;
+    let cpu = daemon.cpu_seconds()?;
+
+    let posted = post(daemon.address(), scenario, seconds)?;
+    let deliveries = posted.events * scenario.fan_out as u64;
+    let seen = arrived(&mut counter, deliveries)?;
+    ensure!(seen.count == deliveries, "{} deliveries of {deliveries} events arrived", seen.count);
+    // The last outcomes are still on their way into the store.
+    std::thread::sleep(Duration::from_millis(500));
+    let figures = Figures {
+        scenario: scenario.name,
+        engine: engine.to_owned(),
+        events: posted.events,
+        shed: posted.shed,
+        accepted_per_s: posted.events as f64 / seconds_between(posted.begun_ns, posted.ended_ns),
+        delivered_per_s: deliveries as f64 / seconds_between(posted.begun_ns, seen.last_ns),
+        p50_ms: seen.p50_ms,
+        p99_ms: seen.p99_ms,
+        peak_mib: mib(process::peak(pid)?),
+        rss_mib: mib(daemon.rss()?),
+        cpu_s_per_1000: (daemon.cpu_seconds()? - cpu) * 1000.0 / deliveries as f64,
+    };
+    daemon.stop(Duration::from_secs(10))?;
+    Ok(figures)
+}
+
+fn start(folder: &Path, scenario: Scenario, engine: &str, receiver: SocketAddr) -> Result<Daemon> {
+    // Retries are rare and late, as they ship: none is needed here.
+    let base =
+        Config::default().set("outbox", "engine", engine).set("retry", "initial", "5s").set("retry", "max", "6h");
+    let config = (0..scenario.fan_out).fold(base, |config, at| {
+        let webhook = Subscription::webhook(&format!("hook-{at}"), &format!("http://{receiver}/{at}"));
+        config.subscribe(webhook.set("events", json!(["bench:**"])).set("timeout", "15s"))
+    });
+    let mut daemon = Daemon::new(folder, config)?;
+    daemon.start()?;
+    Ok(daemon)
+}
+
+fn arrived(counter: &mut Client, wanted: u64) -> Result<Arrived> {
+    until(&format!("{wanted} arrivals"), Duration::from_secs(120), || {
+        std::thread::sleep(Duration::from_millis(20));
+        let seen: Arrived = serde_json::from_value(counter.get("/")?)?;
+        Ok((seen.count >= wanted).then_some(seen))
+    })
+}
+
+fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}

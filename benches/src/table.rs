@@ -1,0 +1,76 @@
+//! The table and the JSON that a run ends with.
+
+use crate::measure::Figures;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// A whole run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// Requests a second of load and receiver without a daemon.
+    pub alone_per_s: f64,
+    /// Seconds of load in each measure.
+    pub seconds: u64,
+    /// Every measure, in the order it was made.
+    pub figures: Vec<Figures>,
+}
+
+impl Run {
+    /// The runs of a scenario on a store, as one: the mean of each figure, the most of memory.
+    #[must_use]
+    fn mean(&self, scenario: &str, engine: &str) -> Option<Figures> {
+        let all: Vec<&Figures> = self.figures.iter().filter(|f| f.scenario == scenario && f.engine == engine).collect();
+        let first = (*all.first()?).clone();
+        let mean = |of: fn(&Figures) -> f64| all.iter().map(|f| of(f)).sum::<f64>() / all.len() as f64;
+        let most = |of: fn(&Figures) -> f64| all.iter().map(|f| of(f)).fold(0.0, f64::max);
+        Some(Figures {
+            accepted_per_s: mean(|f| f.accepted_per_s),
+            delivered_per_s: mean(|f| f.delivered_per_s),
+            p50_ms: mean(|f| f.p50_ms),
+            p99_ms: mean(|f| f.p99_ms),
+            peak_mib: most(|f| f.peak_mib),
+            rss_mib: most(|f| f.rss_mib),
+            cpu_s_per_1000: mean(|f| f.cpu_s_per_1000),
+            ..first
+        })
+    }
+
+    /// The table, with each figure of the store as a share of the ceiling's where there is one.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "load and receiver alone: {:.0} requests/s; {} s a measure\n\n\
+             | scenario | store | accepted/s | delivered/s | of the ceiling | p50 ms | p99 ms | peak MiB | after MiB | CPU s/1,000 |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+            self.alone_per_s, self.seconds
+        );
+        let mut scenarios: Vec<&str> = self.figures.iter().map(|f| f.scenario).collect();
+        scenarios.dedup();
+        let mut seen = Vec::new();
+        for scenario in scenarios {
+            if seen.contains(&scenario) {
+                continue;
+            }
+            seen.push(scenario);
+            let ceiling = self.mean(scenario, "memory").map(|f| f.delivered_per_s);
+            for engine in ["sled", "memory"] {
+                if let Some(f) = self.mean(scenario, engine) {
+                    let share = ceiling.map_or("-".to_owned(), |c| format!("{:.0} %", f.delivered_per_s / c * 100.0));
+                    // A String takes whatever is written to it.
+                    let _always_fits = writeln!(
+                        text,
+                        "| {scenario} | {engine} | {:.0} | {:.0} | {share} | {:.2} | {:.2} | {:.0} | {:.0} | {:.3} |",
+                        f.accepted_per_s,
+                        f.delivered_per_s,
+                        f.p50_ms,
+                        f.p99_ms,
+                        f.peak_mib,
+                        f.rss_mib,
+                        f.cpu_s_per_1000
+                    );
+                }
+            }
+        }
+        text
+    }
+}
