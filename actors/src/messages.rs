@@ -5,7 +5,7 @@
 
 use crate::settings::Settings;
 use actix::Message;
-use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State};
+use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub struct Watched {
 /// A subscription as it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscriptionView {
+    /// Its number, which deliveries are asked for by.
+    pub id: SubscriptionId,
     /// Its name.
     pub name: String,
     /// Its settings as shown, without anything secret; empty where it is no longer configured.

@@ -112,6 +112,7 @@ impl Inner {
                 let configured = settings.subscriptions.iter().find(|s| s.name == subscribed.name);
                 let lane = lanes.iter().find(|lane| lane.id == subscribed.id);
                 SubscriptionView {
+                    id: subscribed.id,
                     shown: configured.map(|s| s.shown.clone()).unwrap_or_default(),
                     tenant: configured.and_then(|s| s.tenant.clone()),
                     name: subscribed.name,

@@ -23,6 +23,7 @@ pub use daemon::{Daemon, Scope, Secret, Token};
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
 pub use subscription::Subscription;
+pub(crate) use units::duration;
 
 use ipnet::IpNet;
 use posthaste_actors::settings::{self, Settings};

@@ -72,8 +72,7 @@ impl Node {
     /// The value as a problem shows it: as it was written (so what `env:` and `file:` brought is never shown), and cut.
     /// Arrays and tables are named only, since a secret may stand deep in them.
     pub(super) fn shown(&self) -> String {
-        let from_outside = self.written.as_deref().filter(|w| w.starts_with("env:") || w.starts_with("file:"));
-        if let Some(written) = from_outside {
+        if let Some(written) = self.fetched_by() {
             return quoted(written);
         }
         match &self.value {
@@ -87,16 +86,33 @@ impl Node {
         }
     }
 
+    /// The text of a string that `env:` or `file:` brought, as it was written.
+    pub(super) fn fetched_by(&self) -> Option<&str> {
+        self.written.as_deref().filter(|w| w.starts_with("env:") || w.starts_with("file:"))
+    }
+
     /// The value as JSON: what kinds of deliverees and catalogues take. Numbers that JSON does not know become null.
     pub(super) fn json(&self) -> serde_json::Value {
+        self.json_of(false)
+    }
+
+    /// The same for listings: `env:` and `file:` stay as they were written.
+    pub(super) fn json_shown(&self) -> serde_json::Value {
+        self.json_of(true)
+    }
+
+    fn json_of(&self, as_written: bool) -> serde_json::Value {
+        if let Some(written) = self.fetched_by().filter(|_| as_written) {
+            return written.into();
+        }
         match &self.value {
             Value::String(text) | Value::Date(text) => text.as_str().into(),
             Value::Integer(n) => (*n).into(),
             Value::Float(n) => (*n).into(),
             Value::Boolean(b) => (*b).into(),
-            Value::Array(nodes) => nodes.iter().map(Self::json).collect(),
+            Value::Array(nodes) => nodes.iter().map(|n| n.json_of(as_written)).collect(),
             Value::Table(entries) => {
-                serde_json::Value::Object(entries.iter().map(|e| (e.key.clone(), e.node.json())).collect())
+                serde_json::Value::Object(entries.iter().map(|e| (e.key.clone(), e.node.json_of(as_written))).collect())
             }
         }
     }

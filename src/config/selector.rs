@@ -49,7 +49,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Vec<S
 pub(super) fn show(node: &Node, shown: &mut Map<String, serde_json::Value>) {
     for key in KEYS.into_iter().chain(["match"]) {
         if let Some(value) = node.get(key) {
-            shown.insert(key.into(), value.json());
+            shown.insert(key.into(), value.json_shown());
         }
     }
 }

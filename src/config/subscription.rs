@@ -215,9 +215,10 @@ fn unfetched(node: &Node, text: String) -> String {
     match &node.value {
         Value::Array(nodes) => nodes.iter().fold(text, |text, n| unfetched(n, text)),
         Value::Table(entries) => entries.iter().fold(text, |text, e| unfetched(&e.node, text)),
-        Value::String(value) => match &node.written {
-            Some(written) if !value.is_empty() => text.replace(value.as_str(), written),
-            _ => text,
+        // What is shorter is no secret, and would be found in any word.
+        Value::String(value) if value.len() >= 3 => match node.fetched_by() {
+            Some(written) => text.replace(value.as_str(), written),
+            None => text,
         },
         _ => text,
     }

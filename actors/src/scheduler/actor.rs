@@ -221,12 +221,15 @@ async fn settle(desk: Arc<Desk>, inbox: Arc<Inbox>, settlements: Vec<Settlement>
                     tell(&desk, told);
                 }
             }
-            inbox.push(Input::Settled(answers));
+            inbox.push(Input::Settled { settlements, answers });
             if !released.is_empty() {
                 inbox.hint(&released);
             }
         }
-        Err(StoreError::Closed) => inbox.push(Input::Settled(vec![Settled::LeaseLost; settlements.len()])),
+        Err(StoreError::Closed) => {
+            let answers = vec![Settled::LeaseLost; settlements.len()];
+            inbox.push(Input::Settled { settlements, answers });
+        }
         Err(error) => {
             tracing::warn!(%error, count = settlements.len(), "outcomes are not settled yet");
             inbox.push(Input::NotSettled(settlements));

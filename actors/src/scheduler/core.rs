@@ -41,6 +41,8 @@ pub struct Core {
     pub(super) ids: CallIds,
     /// How many attempts of a delivery were not to be charged to its endpoint.
     pub(super) uncharged: BTreeMap<DeliveryId, u32>,
+    /// Those whose death is with the outbox, and whether it is to be told; bounded by what is unsettled.
+    pub(super) dying: BTreeMap<DeliveryId, bool>,
     pub(super) counts: Counts,
     pub(super) settlements: Vec<Settlement>,
     pub(super) told: Vec<Told>,
@@ -67,6 +69,7 @@ impl Default for Core {
             woken_at: None,
             ids: CallIds::default(),
             uncharged: BTreeMap::new(),
+            dying: BTreeMap::new(),
             counts: Counts::default(),
             settlements: Vec::new(),
             told: Vec::new(),
@@ -126,11 +129,7 @@ impl Core {
             }
             Input::Signal { call, signal } => self.signal(now.elapsed, call, signal),
             Input::Ended { call, end, took } => self.ended(now, call, end, took, random),
-            Input::Settled(answers) => {
-                self.unsettled = self.unsettled.saturating_sub(answers.len());
-                let lost = answers.iter().filter(|a| **a == posthaste_outbox::Settled::LeaseLost).count();
-                self.counts.leases_lost += lost as u64;
-            }
+            Input::Settled { settlements, answers } => self.settled(now.elapsed, &settlements, &answers),
             Input::NotSettled(settlements) => {
                 self.unsettled = self.unsettled.saturating_sub(settlements.len());
                 self.again.extend(settlements);
@@ -244,6 +243,8 @@ impl Core {
         self.turns.charge(&lane.terms.tenant, subscription, brought.count, brought.bytes);
         if !goes_on || self.stopping.is_some() {
             self.release_ready(subscription, now);
+        } else if lane.breaker.is_open() {
+            self.keep_probe(subscription, now);
         }
         self.touch(subscription);
     }

@@ -18,6 +18,8 @@ const AHEAD_MAX: usize = 256;
 const DOWN_AFTER: u32 = 8;
 /// Calls at once, and deliveries kept ready, for one that is down: enough to see it come back.
 const DOWN_CALLS: usize = 4;
+/// How many are claimed for a probe: one is tried, those whose time is over die, the others go back.
+const PROBE_CLAIM: usize = 64;
 /// Deaths within this time make one piece of news.
 const NEWS_OVER: Duration = Duration::from_secs(1);
 /// The longest wait after claims that failed one after another.
@@ -147,7 +149,8 @@ impl Lane {
         }
         match self.breaker.allowance(now) {
             Allowance::None(_) => 0,
-            Allowance::One => usize::from(self.ready.is_empty()),
+            Allowance::One if self.ready.is_empty() => PROBE_CLAIM,
+            Allowance::One => 0,
             Allowance::Any if self.ready.len() > self.ahead() / 2 => 0,
             Allowance::Any => {
                 let at_once = self.concurrency().saturating_mul(self.terms.limits.events.max(1));

@@ -1,6 +1,6 @@
 //! What the core makes of outcomes, signals and ended calls.
 
-use super::core::{Core, released};
+use super::core::{Core, give_back, released};
 use super::decide::{Tried, decide};
 use super::lane::{Disabling, Flying};
 use super::window::Load;
@@ -11,11 +11,13 @@ use posthaste_events::outcome::{Detail, REASON_MAX, cut};
 use posthaste_events::retry::RETRY_AFTER_MAX;
 use posthaste_events::seams::Random;
 use posthaste_events::{Attempt, AttemptOutcome, DeliveryId, Origin, Outcome, Signal, SubscriptionId};
-use posthaste_outbox::{Settlement, Then};
+use posthaste_outbox::{Settled, Settlement, Then};
 use std::time::Duration;
 
 /// For how many deliveries it is remembered that attempts were not to be charged to them; beyond, they are.
 const UNCHARGED_MAX: usize = 65_536;
+/// Why a delivery dies that an open circuit kept from being tried until its time was over.
+const CIRCUIT_OPEN: &str = "give_up_after: its circuit is open";
 /// How long a subscription waits after nobody took its calls.
 const NOT_TAKEN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -132,11 +134,8 @@ impl Core {
         lane.tally.took = lane.tally.took.saturating_add(took);
         match &then {
             Then::RetryIn(wait) => lane.due_at(now.saturating_add(*wait)),
-            Then::Dead(reason) => {
-                lane.tally.dead += 1;
-                if flying.facts.origin != Origin::Daemon {
-                    lane.died(flying.delivery, reason, now);
-                }
+            Then::Dead(_) => {
+                self.dying.insert(flying.delivery, flying.facts.origin != Origin::Daemon);
             }
             Then::Delivered | Then::Release => {}
         }
@@ -166,6 +165,47 @@ impl Core {
             self.release_ready(id, now);
         }
         self.touch(id);
+    }
+
+    /// What the outbox made of settlements. A death counts, and is told, once it is written down.
+    pub(super) fn settled(&mut self, now: Duration, settlements: &[Settlement], answers: &[Settled]) {
+        self.unsettled = self.unsettled.saturating_sub(settlements.len());
+        for (settlement, answer) in settlements.iter().zip(answers) {
+            self.counts.leases_lost += u64::from(*answer == Settled::LeaseLost);
+            let Then::Dead(reason) = &settlement.then else { continue };
+            let tell = self.dying.remove(&settlement.delivery).unwrap_or(false);
+            let id = settlement.delivery.subscription;
+            let Some(lane) = self.lanes.get_mut(&id).filter(|_| *answer == Settled::Applied) else { continue };
+            lane.tally.dead += 1;
+            if tell {
+                lane.died(settlement.delivery, reason, now);
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Of what was claimed for an open circuit keeps one as the probe. What is owed for too long dies without another
+    /// attempt: an open circuit makes none, and its time to give up goes on.
+    pub(super) fn keep_probe(&mut self, id: SubscriptionId, now: Duration) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        for ready in std::mem::take(&mut lane.ready) {
+            let leased = &ready.leased;
+            if leased.owed_for < lane.terms.retry.give_up_after {
+                if lane.ready.is_empty() {
+                    lane.ready.push_back(ready);
+                } else {
+                    give_back(&mut self.window, &mut self.settlements, lane, leased, now);
+                }
+                continue;
+            }
+            let load = Load { count: 1, bytes: leased.payloads.len() };
+            self.window.give(load);
+            lane.out.remove(load);
+            self.dying.insert(leased.delivery, leased.facts.origin != Origin::Daemon);
+            self.uncharged.remove(&leased.delivery);
+            let (lease, delivery, then) = (leased.lease, leased.delivery, Then::Dead(CIRCUIT_OPEN.to_owned()));
+            self.settlements.push(Settlement { lease, delivery, attempt: None, then });
+        }
     }
 
     pub(super) fn signal(&mut self, now: Duration, call: CallId, signal: Signal) {

@@ -100,7 +100,7 @@ impl Core {
         self.begin_calls(now, id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.touched = false;
-        if let Some(news) = lane.take_news(now.elapsed, false) {
+        if let Some(news) = lane.take_news(now.elapsed, self.stopping.is_some()) {
             self.actions.push(Action::Announce(news));
         }
         if lane.gone && lane.calls == 0 && lane.claiming.is_none() {

@@ -92,8 +92,13 @@ pub enum Input {
         /// How long it took.
         took: Duration,
     },
-    /// The outbox took settlements; one answer for each.
-    Settled(Vec<Settled>),
+    /// The outbox took settlements.
+    Settled {
+        /// Which.
+        settlements: Vec<Settlement>,
+        /// One answer for each.
+        answers: Vec<Settled>,
+    },
     /// The outbox failed to take settlements: they are handed over again within a second.
     NotSettled(Vec<Settlement>),
     /// What became of leases that were to be renewed; `None` where the outbox failed.

@@ -32,8 +32,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(guard: Guard, resolver: Arc<dyn Resolve>) -> Self {
-        Self { guard, resolver, tls: Tls::default() }
+    pub(super) const fn new(guard: Guard, resolver: Arc<dyn Resolve>, tls: Tls) -> Self {
+        Self { guard, resolver, tls }
     }
 
     /// Opens a connection. It has no bound of its own: whoever asks drops it at the deadline.

@@ -23,9 +23,11 @@ use bytes::Bytes;
 use client::Client;
 use connect::Connector;
 use pool::Pool;
+use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use std::time::Duration;
 use surf::http::{Method, headers::HeaderName};
+use tls::Tls;
 
 /// Bounds of the pool of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,26 @@ pub struct Http {
     front: surf::Client,
 }
 
+/// What a client is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Which addresses it may dial. Default: what is globally reachable.
+    pub guard: Guard,
+    /// How names are resolved. Default: by the system.
+    pub resolver: Arc<dyn Resolve>,
+    /// How many connections are kept, and how long.
+    pub bounds: Bounds,
+    /// Authorities that are trusted beside the system's. Default: none.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let resolver = Arc::new(SystemResolver::new());
+        Self { guard: Guard::default(), resolver, bounds: Bounds::default(), roots: Vec::new() }
+    }
+}
+
 /// What is sent: the body is shared, not copied.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -73,14 +95,14 @@ impl Http {
     /// A client that may dial what the guard lets through, with names resolved by the system.
     #[must_use]
     pub fn new(guard: Guard) -> Self {
-        Self::with(guard, Arc::new(SystemResolver::new()), Bounds::default())
+        Self::with(Parts { guard, ..Parts::default() })
     }
 
-    /// The same with another resolver and other bounds.
+    /// A client of these parts.
     #[must_use]
-    pub fn with(guard: Guard, resolver: Arc<dyn Resolve>, bounds: Bounds) -> Self {
-        let client = Client::new(Connector::new(guard, resolver), Pool::new(bounds));
-        Self { front: surf::Client::with_http_client(client) }
+    pub fn with(parts: Parts) -> Self {
+        let connector = Connector::new(parts.guard, parts.resolver, Tls::new(parts.roots));
+        Self { front: surf::Client::with_http_client(Client::new(connector, Pool::new(parts.bounds))) }
     }
 
     /// Sends one POST and returns once the head of the answer is there.

@@ -1,0 +1,252 @@
+//! The model: what must be true of every delivery, from what the receivers saw and the store applied.
+
+use crate::receiver::is_charged;
+use crate::world::World;
+use futures_util::FutureExt as _;
+use posthaste_actors::scheduler::{Call, CallId};
+use posthaste_events::builtin::News;
+use posthaste_events::{AttemptOutcome, DeliveryId, EventId, Signal, State, SubscriptionId};
+use posthaste_outbox::{Claimed, LeaseId, Outbox as _, Settlement, Standing, Then, Want};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What is known of everything.
+#[derive(Default)]
+pub(crate) struct Model {
+    deliveries: BTreeMap<DeliveryId, Known>,
+    leases: BTreeMap<LeaseId, Duration>,
+    /// Calls under way of the present life of the process.
+    calls: BTreeMap<SubscriptionId, BTreeSet<(u64, CallId)>>,
+    in_flight: BTreeMap<DeliveryId, (u64, CallId, LeaseId)>,
+    slow_until: BTreeMap<SubscriptionId, Duration>,
+    unsettled: usize,
+    news_dead: u64,
+    deaths: u64,
+    deaths_unprobed: u64,
+}
+
+/// What is known of one delivery.
+#[derive(Debug, Default)]
+struct Known {
+    recorded_at: Duration,
+    accepted: bool,
+    /// Attempts that the store took, with what followed.
+    applied: Vec<(u32, AttemptOutcome)>,
+    end: Option<Then>,
+    not_before: Duration,
+    /// How often a receiver saw it.
+    seen: u32,
+}
+
+impl Model {
+    pub(crate) fn all_settled(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    /// Deaths; those that were told; those without an attempt.
+    pub(crate) fn deaths(&self) -> (u64, u64, u64) {
+        (self.deaths, self.news_dead, self.deaths_unprobed)
+    }
+}
+
+impl World {
+    pub(crate) fn model_recorded(&mut self, event: EventId, owed: &[SubscriptionId]) {
+        for subscription in owed {
+            let known = Known { recorded_at: self.now, ..Known::default() };
+            self.model.deliveries.insert(DeliveryId { event, subscription: *subscription }, known);
+            self.model.unsettled += 1;
+        }
+    }
+
+    pub(crate) fn model_claimed(&mut self, claimed: &Claimed, want: Want) {
+        for leased in &claimed.deliveries {
+            self.model.leases.insert(leased.lease, self.now + want.lease);
+        }
+    }
+
+    pub(crate) fn model_renewed(&mut self, leases: &[LeaseId], kept: &[bool], lease: Duration) {
+        for (id, _) in leases.iter().zip(kept).filter(|(_, kept)| **kept) {
+            self.model.leases.insert(*id, self.now + lease);
+        }
+    }
+
+    pub(crate) fn model_crashed(&mut self) {
+        self.model.calls.clear();
+        self.model.slow_until.clear();
+        // What the dead process had under way may be tried beside it.
+        self.model.in_flight.clear();
+    }
+
+    pub(crate) fn model_unlisted(&mut self, subscription: SubscriptionId) {
+        self.model.slow_until.remove(&subscription);
+    }
+
+    pub(crate) fn model_call_begins(&mut self, subscription: SubscriptionId, call: &Call) {
+        let lane = &self.lanes[&subscription];
+        let (limits, most) = (lane.terms.limits, lane.terms.concurrency);
+        let mut wrong = Vec::new();
+        if lane.standing == Standing::Paused || !lane.listed {
+            wrong.push(format!("{subscription:?} is paused or unlisted, and {:?} begins", call.id));
+        }
+        if self.model.slow_until.get(&subscription).is_some_and(|until| self.now < *until) {
+            wrong.push(format!("{subscription:?} asked to wait, and {:?} begins", call.id));
+        }
+        let calls = self.model.calls.entry(subscription).or_default();
+        calls.insert((self.generation, call.id));
+        if calls.len() > most {
+            wrong.push(format!("{} calls of {subscription:?} at once, {most} are allowed", calls.len()));
+        }
+        let bytes: usize = call.deliveries.iter().map(|d| d.payloads.len()).sum();
+        if call.deliveries.len() > limits.events || (call.deliveries.len() > 1 && bytes > limits.bytes) {
+            wrong.push(format!("a call of {} deliveries and {bytes} bytes", call.deliveries.len()));
+        }
+        for leased in &call.deliveries {
+            let id = leased.delivery;
+            if let Some((_, other, lease)) = self.model.in_flight.get(&id)
+                && self.model.leases.get(lease).is_some_and(|until| self.now < *until)
+            {
+                wrong.push(format!("{id} begins in {:?} while {other:?} has it", call.id));
+            }
+            self.model.in_flight.insert(id, (self.generation, call.id, leased.lease));
+            let known = self.model.deliveries.entry(id).or_default();
+            known.seen += 1;
+            if known.end.is_some() {
+                wrong.push(format!("{id} is settled, and is tried again"));
+            }
+            if self.now < known.not_before {
+                wrong.push(format!("{id} is tried {:?} too soon", known.not_before - self.now));
+            }
+            if leased.attempt as usize != known.applied.len() + 1 {
+                wrong.push(format!("attempt {} of {id} after {} kept ones", leased.attempt, known.applied.len()));
+            }
+        }
+        self.problems.extend(wrong);
+    }
+
+    pub(crate) fn model_call_ends(&mut self, subscription: SubscriptionId, generation: u64, call: CallId) {
+        if let Some(calls) = self.model.calls.get_mut(&subscription) {
+            calls.remove(&(generation, call));
+        }
+        self.model.in_flight.retain(|_, (g, c, _)| (*g, *c) != (generation, call));
+    }
+
+    pub(crate) fn model_accepts(&mut self, delivery: DeliveryId) {
+        self.model.deliveries.entry(delivery).or_default().accepted = true;
+    }
+
+    pub(crate) fn model_signal(&mut self, subscription: SubscriptionId, signal: &Signal) {
+        // While the process stalls it hears of nothing.
+        if let (Signal::SlowDown(wait), true) = (signal, self.now >= self.stalled_until) {
+            let until = self.model.slow_until.entry(subscription).or_default();
+            *until = (*until).max(self.now + *wait);
+        }
+    }
+
+    pub(crate) fn model_news(&mut self, news: &News) {
+        if let News::Dead { count, .. } = news {
+            self.model.news_dead += count;
+        }
+    }
+
+    /// The store took a settlement: is it what must follow?
+    pub(crate) fn model_settled(&mut self, settlement: &Settlement) {
+        let id = settlement.delivery;
+        let lane = &self.lanes[&id.subscription];
+        let policy = &lane.terms.retry;
+        self.model.leases.remove(&settlement.lease);
+        let Some(known) = self.model.deliveries.get_mut(&id) else { return };
+        let mut wrong = Vec::new();
+        let last = settlement.attempt.as_ref().map(|a| a.outcome);
+        known.applied.extend(settlement.attempt.as_ref().map(|a| (a.number, a.outcome)));
+        let charged = known.applied.iter().filter(|(_, o)| is_charged(*o)).count() as u32;
+        let age = self.now - known.recorded_at;
+        // After a crash it is forgotten which attempts were not to be charged.
+        let most = if self.crashes > 0 { known.applied.len() as u32 } else { charged };
+        match &settlement.then {
+            Then::Delivered if last != Some(AttemptOutcome::Delivered) || !known.accepted => {
+                wrong.push(format!("{id} is settled as delivered after {last:?}, accepted: {}", known.accepted));
+            }
+            Then::Dead(reason) => {
+                let by_attempts = policy.attempts.is_some_and(|n| most >= n) && last == Some(AttemptOutcome::Failed);
+                let by_time = age >= policy.give_up_after && last.is_none_or(|o| o == AttemptOutcome::Failed);
+                let refused = last == Some(AttemptOutcome::Rejected);
+                if !(by_attempts || by_time || refused) {
+                    wrong.push(format!("{id} is dead by {reason:?} after {charged} attempts and {age:?}"));
+                }
+                self.model.deaths += 1;
+                self.model.deaths_unprobed += u64::from(last.is_none());
+            }
+            Then::RetryIn(wait) => {
+                let failed = last == Some(AttemptOutcome::Failed);
+                let disabled = lane.standing != Standing::Active;
+                if failed && policy.attempts.is_some_and(|n| charged >= n) && !disabled && self.crashes == 0 {
+                    // One whose subscription was just disabled is kept: the store may not know yet.
+                    if !lane.nature_disables() {
+                        wrong.push(format!("{id} goes on after {charged} attempts"));
+                    }
+                }
+                let shortest = policy.initial.mul_f64((1.0 - policy.jitter).max(0.0)).min(policy.max);
+                if failed && *wait + Duration::from_millis(1) < shortest {
+                    wrong.push(format!("{id} waits {wait:?}, shorter than {shortest:?}"));
+                }
+                // The store counts in milliseconds.
+                known.not_before = (self.now + *wait).saturating_sub(Duration::from_millis(1));
+            }
+            Then::Delivered | Then::Release => {}
+        }
+        if matches!(settlement.then, Then::Delivered | Then::Dead(_)) {
+            known.end = Some(settlement.then.clone());
+            self.model.unsettled -= 1;
+        }
+        self.problems.extend(wrong);
+    }
+}
+
+impl crate::world::SimLane {
+    fn nature_disables(&self) -> bool {
+        self.nature.may_be_gone()
+    }
+}
+
+/// What is wrong with the end of a life.
+pub(crate) fn judge(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, known) in &world.model.deliveries {
+        let Some(view) = world.store.delivery(*id).now_or_never().unwrap().unwrap() else {
+            wrong.push(format!("{id} is unknown to the store"));
+            continue;
+        };
+        let lane = &world.lanes[&id.subscription];
+        let expected = match &known.end {
+            Some(Then::Delivered) => State::Delivered,
+            Some(_) => State::Dead,
+            None => {
+                wrong.push(format!("{id} is not settled: {:?} of {}, {known:?}", view.row.state, lane.name));
+                continue;
+            }
+        };
+        if view.row.state != expected {
+            wrong.push(format!("{id} is {:?}, the model says {expected:?}", view.row.state));
+        }
+        let unbounded =
+            lane.terms.retry.attempts.is_none() && lane.terms.retry.give_up_after > Duration::from_secs(1_000_000);
+        let refused = known.applied.iter().any(|(_, o)| *o == AttemptOutcome::Rejected);
+        if unbounded && lane.nature.ends == crate::receiver::Mood::Accepts && !refused && expected != State::Delivered {
+            wrong.push(format!("{id} is {expected:?} although its receiver takes everything in the end"));
+        }
+        if view.row.attempt_count as usize != known.applied.len() || known.seen < view.row.attempt_count {
+            let count = view.row.attempt_count;
+            wrong.push(format!("{id}: {count} attempts, {} settled, {} seen", known.applied.len(), known.seen));
+        }
+        let numbers: Vec<_> = view.attempts.iter().map(|a| a.number).collect();
+        let count = view.row.attempt_count;
+        let last: Vec<_> = (count.saturating_sub(99).max(1)..=count).collect();
+        if numbers != last {
+            wrong.push(format!("{id}: the attempts are numbered {numbers:?}"));
+        }
+    }
+    if world.model.news_dead > world.model.deaths {
+        wrong.push(format!("{} deaths told, {} happened", world.model.news_dead, world.model.deaths));
+    }
+    wrong
+}

@@ -1,0 +1,128 @@
+//! What people and accidents do while the storm lasts: events, pauses, reloads, crashes, stalls.
+
+use crate::world::World;
+use bytes::Bytes;
+use posthaste_actors::scheduler::{Core, Input};
+use posthaste_events::{EventType, Facts, Origin, Payloads, Prepared, SubscriptionId};
+use posthaste_outbox::{Enrolment, Outbox as _, Standing};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl World {
+    /// Plans a life.
+    pub(crate) fn plan(&mut self) {
+        let storm = self.storm_until;
+        let within = |world: &World| storm.mul_f64(posthaste_events::seams::Random::unit(&world.dice));
+        for _ in 0..self.dice.between(3, 25) {
+            let (at, count) = (within(self), self.dice.between(1, 12));
+            self.at(at, None, move |world| world.record(count));
+        }
+        let ids: Vec<_> = self.lanes.keys().copied().collect();
+        for id in ids {
+            for _ in 0..self.dice.between(0, 2) {
+                let (at, pause) = (within(self), self.dice.millis(100, 20_000));
+                self.at(at, None, move |world| world.pause(id));
+                self.at(at + pause, None, move |world| world.resume(id));
+            }
+            if self.dice.chance(0.15) {
+                let (at, pause) = (within(self), self.dice.millis(100, 20_000));
+                self.at(at, None, move |world| world.list(id, false));
+                self.at(at + pause, None, move |world| world.list(id, true));
+            }
+        }
+        for _ in 0..self.dice.between(0, 3) {
+            let at = within(self);
+            self.at(at, None, World::crash);
+        }
+        if self.dice.chance(0.2) {
+            let (at, stall) = (within(self), self.dice.millis(1_000, 90_000));
+            self.at(at, None, move |world| world.stalled_until = world.now + stall);
+        }
+        self.at(storm, None, |world| {
+            for id in world.lanes.keys().copied().collect::<Vec<_>>() {
+                world.list(id, true);
+                world.resume(id);
+            }
+        });
+    }
+
+    fn record(&mut self, count: u64) {
+        let events: Vec<_> = (0..count)
+            .map(|_| {
+                let size = if self.dice.chance(0.05) { 200_000 } else { self.dice.between(10, 2_000) };
+                let owed: Vec<SubscriptionId> = self
+                    .lanes
+                    .iter()
+                    .filter(|(_, lane)| lane.listed && self.dice.chance(0.6))
+                    .map(|(id, _)| *id)
+                    .collect();
+                let facts = Facts {
+                    event_type: EventType::parse("sim:happened").unwrap(),
+                    key: None,
+                    tenant: None,
+                    origin: if self.dice.chance(0.1) { Origin::Daemon } else { Origin::Record },
+                    occurred_at: None,
+                    recorded_at: posthaste_events::seams::Clock::wall(&*self.clock),
+                };
+                let payloads = Payloads::restored(Some(Bytes::from(vec![b'x'; size as usize])), None);
+                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed }
+            })
+            .collect();
+        let owed: Vec<_> = events.iter().map(|e| e.owed.clone()).collect();
+        let recorded = self.ask(self.store.record(events, self.epoch)).unwrap();
+        for (recorded, owed) in recorded.iter().zip(owed) {
+            self.model_recorded(recorded.id, &owed);
+        }
+    }
+
+    fn pause(&mut self, id: SubscriptionId) {
+        // As the registry does it: first nothing begins any more, then it is written down.
+        if self.sabotage != crate::world::Sabotage::IgnorePause {
+            self.tell_now(vec![Input::Standing { subscription: id, active: false }]);
+        }
+        self.ask(self.store.set_standing(id, Standing::Paused)).unwrap();
+        self.lane(id).standing = Standing::Paused;
+    }
+
+    pub(crate) fn resume(&mut self, id: SubscriptionId) {
+        self.ask(self.store.set_standing(id, Standing::Active)).unwrap();
+        self.lane(id).standing = Standing::Active;
+        // Sometimes nobody tells the scheduler, which must find out by itself.
+        if self.dice.chance(0.85) {
+            self.tell(vec![Input::Standing { subscription: id, active: true }]);
+        }
+    }
+
+    fn list(&mut self, id: SubscriptionId, listed: bool) {
+        self.lane(id).listed = listed;
+        // With a subscription that goes, what its receiver asked for is forgotten.
+        self.model_unlisted(id);
+        self.enroll();
+        let roster = self.roster();
+        self.tell_now(vec![Input::Roster(roster)]);
+    }
+
+    pub(crate) fn enroll(&mut self) {
+        let wanted = self.lanes.values().filter(|lane| lane.listed);
+        let wanted = wanted.map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000 }).collect();
+        self.epoch = self.ask(self.store.enroll(wanted)).unwrap().epoch;
+    }
+
+    /// The process dies; its calls go on at the receivers, and nobody hears of them.
+    fn crash(&mut self) {
+        self.generation += 1;
+        self.core = Core::default();
+        self.wake_at = None;
+        self.stalled_until = Duration::ZERO;
+        self.crashes += 1;
+        self.model_crashed();
+        let generation = Some(self.generation);
+        let down = self.dice.millis(50, 3_000);
+        self.running = false;
+        self.at(down, generation, |world| {
+            world.running = true;
+            let roster = world.roster();
+            world.tell_now(vec![Input::Roster(roster)]);
+        });
+    }
+}

@@ -1,0 +1,369 @@
+//! The world: a queue of steps in time, the real core, the real outbox in memory, and faults between them.
+
+use crate::model::Model;
+use crate::receiver::Nature;
+use crate::seams::{Dice, SimClock};
+use futures_util::FutureExt as _;
+use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms};
+use posthaste_actors::settings::Circuit;
+use posthaste_events::seams::{Clock as _, Random as _};
+use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
+use posthaste_outbox::{Limits, MemoryOutbox, Outbox, Settled, Settlement, Standing, Then};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long after the storm everything must be settled.
+const HORIZON: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// What is broken on purpose, to see whether the model notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    None,
+    /// One retry in twenty is put off for ever.
+    ForgetRetry,
+    /// The answers to scans are empty.
+    NeverScan,
+    /// The scheduler is not told of pauses.
+    IgnorePause,
+    /// One retry in twenty is settled as delivered.
+    FailureIsDelivery,
+}
+
+type Step = Box<dyn FnOnce(&mut World)>;
+
+/// How often what the storms are for happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reached {
+    pub(crate) crashes: u64,
+    pub(crate) leases_lost: u64,
+    pub(crate) circuits_open: u64,
+    pub(crate) disabled: u64,
+    pub(crate) deaths: u64,
+    pub(crate) deaths_told: u64,
+    /// Deliveries that died in an open circuit without another attempt.
+    pub(crate) expired_unprobed: u64,
+}
+
+impl Reached {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.leases_lost += other.leases_lost;
+        self.circuits_open += other.circuits_open;
+        self.disabled += other.disabled;
+        self.deaths += other.deaths;
+        self.deaths_told += other.deaths_told;
+        self.expired_unprobed += other.expired_unprobed;
+    }
+}
+
+/// A subscription of the world.
+pub(crate) struct SimLane {
+    pub(crate) name: Arc<str>,
+    pub(crate) terms: Terms,
+    pub(crate) nature: Nature,
+    pub(crate) standing: Standing,
+    pub(crate) listed: bool,
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) dice: Dice,
+    pub(crate) core: Core,
+    pub(crate) store: MemoryOutbox,
+    pub(crate) epoch: u64,
+    pub(crate) lanes: BTreeMap<SubscriptionId, SimLane>,
+    pub(crate) model: Model,
+    pub(crate) problems: Vec<String>,
+    pub(crate) digest: u64,
+    pub(crate) storm_until: Duration,
+    /// Counts the lives of the process; what an earlier one left behind reaches no later one.
+    pub(crate) generation: u64,
+    pub(crate) running: bool,
+    pub(crate) crashes: u32,
+    pub(crate) stalled_until: Duration,
+    pub(crate) wake_at: Option<Duration>,
+    pub(crate) sabotage: Sabotage,
+    /// Seen while it ran; the rest is known to the model.
+    pub(crate) seen: Reached,
+    random: Dice,
+    queue: BTreeMap<(Duration, u64), (Option<u64>, Step)>,
+    queued: u64,
+    hints: Arc<Mutex<Vec<SubscriptionId>>>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let clock = Arc::new(SimClock::default());
+        let dice = Dice::new(seed);
+        let years = Duration::from_secs(400 * 24 * 60 * 60);
+        let limits = Limits { retention: years, grace: years, ..Limits::default() };
+        let store = MemoryOutbox::new(clock.clone(), Arc::new(Dice::new(seed ^ 1)), limits);
+        let hints = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&hints);
+        store.on_due(Box::new(move |due| told.lock().unwrap().extend(due)));
+        let storm_until = Duration::from_secs(dice.between(20, 240));
+        let mut world = Self {
+            now: Duration::ZERO,
+            clock,
+            core: Core::default(),
+            store,
+            epoch: 0,
+            lanes: BTreeMap::new(),
+            model: Model::default(),
+            problems: Vec::new(),
+            digest: seed,
+            storm_until,
+            generation: 0,
+            running: true,
+            crashes: 0,
+            stalled_until: Duration::ZERO,
+            wake_at: None,
+            sabotage,
+            seen: Reached::default(),
+            random: Dice::new(seed ^ 2),
+            queue: BTreeMap::new(),
+            queued: 0,
+            hints,
+            dice,
+        };
+        world.settle_in();
+        world.plan();
+        world
+    }
+
+    /// Makes the subscriptions and starts the core.
+    fn settle_in(&mut self) {
+        let names: Vec<Arc<str>> = (0..self.dice.between(1, 6)).map(|n| format!("sub-{n}").into()).collect();
+        let wanted =
+            names.iter().map(|name| posthaste_outbox::Enrolment { name: name.to_string(), backlog_max: 1_000_000 });
+        let roll = self.ask(self.store.enroll(wanted.collect())).unwrap();
+        self.epoch = roll.epoch;
+        for subscribed in roll.subscriptions {
+            let name = Arc::from(subscribed.name.as_str());
+            let nature = Nature::of(&self.dice, self.dice.chance(0.3));
+            let terms = self.terms(subscribed.id, &name, &nature);
+            let (standing, listed) = (Standing::Active, true);
+            self.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing, listed });
+        }
+        let roster = self.roster();
+        self.tell_now(vec![Input::Roster(roster)]);
+    }
+
+    fn terms(&self, id: SubscriptionId, name: &Arc<str>, nature: &Nature) -> Terms {
+        let dice = &self.dice;
+        // One that is dead for good must give up within the horizon.
+        let bounded = nature.ends != crate::receiver::Mood::Accepts || dice.chance(0.3);
+        let retry = RetryPolicy {
+            initial: dice.millis(200, 5_000),
+            multiplier: 1.0 + dice.unit(),
+            max: dice.millis(5_000, 60_000),
+            jitter: dice.unit(),
+            give_up_after: if bounded { dice.millis(10_000, 600_000) } else { Duration::from_secs(10_000_000) },
+            attempts: (bounded && dice.chance(0.5)).then(|| dice.between(1, 8) as u32),
+        };
+        let events = if dice.chance(0.3) { dice.between(2, 20) as usize } else { 1 };
+        Terms {
+            id,
+            name: name.clone(),
+            tenant: dice.chance(0.5).then(|| Arc::from(format!("tenant-{}", dice.between(0, 2)))),
+            retry,
+            concurrency: dice.between(1, 8) as usize,
+            circuit: dice.chance(0.5).then(|| Circuit {
+                failures: dice.between(1, 20) as u32,
+                over: dice.millis(1_000, 60_000),
+                pause: dice.millis(1_000, 30_000),
+            }),
+            limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize },
+            timeout: dice.millis(500, 10_000),
+            active: true,
+        }
+    }
+
+    pub(crate) fn roster(&self) -> Vec<Terms> {
+        let listed = self.lanes.values().filter(|lane| lane.listed);
+        listed.map(|lane| Terms { active: lane.standing == Standing::Active, ..lane.terms.clone() }).collect()
+    }
+
+    pub(crate) fn lane(&mut self, id: SubscriptionId) -> &mut SimLane {
+        self.lanes.get_mut(&id).unwrap()
+    }
+
+    pub(crate) fn reached(&self) -> Reached {
+        let leases_lost = self.core.counts().leases_lost;
+        let (deaths, deaths_told, expired_unprobed) = self.model.deaths();
+        Reached { crashes: u64::from(self.crashes), leases_lost, deaths, deaths_told, expired_unprobed, ..self.seen }
+    }
+
+    pub(crate) fn storm(&self) -> bool {
+        self.now < self.storm_until
+    }
+
+    fn fault(&self, probability: f64) -> bool {
+        self.storm() && self.dice.chance(probability)
+    }
+
+    /// Does a step after a while; one that belongs to a life of the process dies with it.
+    pub(crate) fn at(&mut self, after: Duration, generation: Option<u64>, step: impl FnOnce(&mut World) + 'static) {
+        self.queued += 1;
+        self.queue.insert((self.now + after, self.queued), (generation, Box::new(step)));
+    }
+
+    /// Runs until everything is settled, or the horizon is reached.
+    pub(crate) fn run(&mut self) {
+        while let Some(((at, _), (generation, step))) = self.queue.pop_first() {
+            if at > self.storm_until + HORIZON {
+                break;
+            }
+            self.now = at;
+            self.clock.set(at);
+            if generation.is_none_or(|generation| generation == self.generation) {
+                step(self);
+            }
+            self.digest = self.digest.rotate_left(5).wrapping_mul(0x100_0000_01b3) ^ at.as_nanos() as u64;
+            if !self.problems.is_empty() || (!self.storm() && self.model.all_settled() && self.core.out().0 == 0) {
+                break;
+            }
+        }
+    }
+
+    /// Asks the store, and passes on its hints, or loses them.
+    pub(crate) fn ask<T>(&mut self, future: BoxFuture<T>) -> T {
+        let answer = future.now_or_never().unwrap();
+        let due = std::mem::take(&mut *self.hints.lock().unwrap());
+        // Hints get lost after the storm as well.
+        if !due.is_empty() && self.dice.chance(0.7) {
+            let (wait, generation) = (self.dice.millis(0, 3), Some(self.generation));
+            self.at(wait, generation, move |world| world.tell(vec![Input::Due(due)]));
+        }
+        answer
+    }
+
+    /// Tells the core, unless its process stalls: then later.
+    pub(crate) fn tell(&mut self, inputs: Vec<Input>) {
+        if self.now < self.stalled_until {
+            let (wait, generation) = (self.stalled_until - self.now, Some(self.generation));
+            self.at(wait, generation, move |world| world.tell(inputs));
+        } else {
+            self.tell_now(inputs);
+        }
+    }
+
+    pub(crate) fn tell_now(&mut self, inputs: Vec<Input>) {
+        if !self.running {
+            return;
+        }
+        let now = Now { elapsed: self.now, wall: self.clock.wall() };
+        let actions = self.core.handle(now, inputs, &self.random);
+        self.seen.circuits_open += u64::from(self.core.lanes().any(|lane| lane.circuit_open));
+        let (count, _) = self.core.out();
+        if count > COUNT_MAX {
+            self.problems.push(format!("{count} deliveries are out"));
+        }
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn later(&mut self, step: impl FnOnce(&mut World) + 'static) {
+        let (wait, generation) = (self.dice.millis(0, 3), Some(self.generation));
+        self.at(wait, generation, step);
+    }
+
+    fn answer(&mut self, input: Input) {
+        self.later(move |world| world.tell(vec![input]));
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Claim { subscription, want } => self.later(move |world| {
+                let claimed =
+                    if world.fault(0.02) { None } else { world.ask(world.store.claim(subscription, want)).ok() };
+                if let Some(claimed) = &claimed {
+                    world.model_claimed(claimed, want);
+                }
+                world.answer(Input::Claimed { subscription, claimed });
+            }),
+            Action::Deliver { subscription, calls } => {
+                for call in calls {
+                    if self.fault(0.02) {
+                        let id = call.id;
+                        self.answer(Input::Ended { call: id, end: End::NotTaken, took: Duration::ZERO });
+                    } else {
+                        self.begin_call(subscription, call);
+                    }
+                }
+            }
+            Action::Settle { settlements, .. } => self.later(move |world| world.settle(settlements)),
+            Action::Renew { subscription, leases, lease, until } => self.later(move |world| {
+                let kept =
+                    if world.fault(0.2) { None } else { world.ask(world.store.renew(leases.clone(), lease)).ok() };
+                if let Some(kept) = &kept {
+                    world.model_renewed(&leases, kept, lease);
+                }
+                world.answer(Input::Renewed { subscription, leases, until, kept });
+            }),
+            Action::Disable { subscription, reason } => self.later(move |world| {
+                let done = !world.fault(0.2);
+                if done {
+                    world.seen.disabled += 1;
+                    let standing = Standing::Disabled(reason);
+                    world.ask(world.store.set_standing(subscription, standing.clone())).unwrap();
+                    world.lane(subscription).standing = standing;
+                    let wait = world.dice.millis(1_000, 60_000);
+                    world.at(wait, None, move |world| world.resume(subscription));
+                }
+                world.answer(Input::Disabled { subscription, done });
+            }),
+            Action::Announce(news) => self.model_news(&news),
+            Action::Scan => self.later(move |world| {
+                let roll = world.ask(world.store.roll()).unwrap();
+                let owed = |s: &posthaste_outbox::Subscribed| Owed {
+                    subscription: s.id,
+                    owed: s.owed,
+                    active: s.standing == Standing::Active,
+                };
+                let never = world.sabotage == Sabotage::NeverScan;
+                let owed = (!never && !world.fault(0.1)).then(|| roll.subscriptions.iter().map(owed).collect());
+                world.answer(Input::Owed(owed));
+            }),
+            Action::WakeAt(at) => {
+                self.wake_at = Some(at);
+                let generation = Some(self.generation);
+                self.at(at.saturating_sub(self.now), generation, move |world| {
+                    // Replaced by a later wish.
+                    if world.wake_at == Some(at) {
+                        world.tell(vec![Input::Wake]);
+                    }
+                });
+            }
+            Action::Abort(_) | Action::Stopped => self.problems.push("stopped without being asked".into()),
+        }
+    }
+
+    fn settle(&mut self, mut settlements: Vec<Settlement>) {
+        let (lost_before, lost_after) = (self.fault(0.02), self.fault(0.02));
+        if lost_before {
+            self.answer(Input::NotSettled(settlements));
+            return;
+        }
+        for settlement in &mut settlements {
+            let breaks = matches!(settlement.then, Then::RetryIn(_)) && self.dice.chance(0.05);
+            match self.sabotage {
+                Sabotage::ForgetRetry if breaks => settlement.then = Then::RetryIn(HORIZON * 10),
+                Sabotage::FailureIsDelivery if breaks => settlement.then = Then::Delivered,
+                _ => {}
+            }
+        }
+        let answers = self.ask(self.store.settle(settlements.clone())).unwrap();
+        for (settlement, answer) in settlements.iter().zip(&answers) {
+            if *answer == Settled::Applied {
+                self.model_settled(settlement);
+            }
+        }
+        // The store did it, and its answer was an error: told again, it finds the leases gone.
+        self.answer(if lost_after { Input::NotSettled(settlements) } else { Input::Settled { settlements, answers } });
+    }
+}

@@ -1,0 +1,16 @@
+//! The deliverees from outside: real sockets on loopback, a receiver that does what each test wants.
+
+#[cfg(test)]
+mod addresses;
+#[cfg(test)]
+mod arrives;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod options;
+#[cfg(test)]
+mod receiver;
+#[cfg(test)]
+mod sending;

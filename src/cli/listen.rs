@@ -1,0 +1,339 @@
+//! `posthaste listen`: a receiver for development. Prints what arrives, judges its signature, answers as it was told.
+
+use super::Failure;
+use super::output::{Output, complain, plain};
+use crate::config::duration;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::Args;
+use hmac::{Hmac, Mac as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sha2::Sha256;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// The secret of the shipped configuration, so that a newcomer's first webhook is signed and judged. Public: never for
+/// anything but development.
+pub(super) const DEVELOPMENT_SECRET: &str = "whsec_dGhpcy1zZWNyZXQtaXMtZm9yLWRldmVsb3BtZW50LW9ubHk=";
+
+/// How long a body may be.
+const BODY_MAX: usize = 1024 * 1024;
+/// How much of a body is printed, in characters.
+const SHOWN_MAX: usize = 4096;
+/// How far the time of a signature may be from now, as Standard Webhooks has it.
+const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// How to receive.
+#[derive(Debug, Args)]
+pub(super) struct Listen {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8322")]
+    addr: SocketAddr,
+    /// The secret to judge signatures by; may be given several times. By default that of the shipped configuration.
+    #[arg(long, value_name = "whsec_…", value_parser = secret)]
+    secret: Vec<Key>,
+    /// The status to answer with.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
+    status: u16,
+    /// Answer so many requests with 500 before any other.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fail_first: u64,
+    /// Wait so long before each answer, such as 300ms.
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = delay)]
+    delay: Duration,
+}
+
+/// A secret's bytes; shown nowhere.
+#[derive(Clone)]
+struct Key(Vec<u8>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+fn secret(text: &str) -> Result<Key, String> {
+    let bytes = text.strip_prefix("whsec_").and_then(|rest| STANDARD.decode(rest).ok());
+    match bytes {
+        Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Key(bytes)),
+        _ => Err("a secret is whsec_ and the base64 of 24 to 64 bytes".to_owned()),
+    }
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "write a whole number with ms, s, m, h or d, such as 300ms".to_owned())
+}
+
+/// What all requests share.
+struct Receiver {
+    listen: Listen,
+    keys: Vec<Key>,
+    failed: AtomicU64,
+    lines: Mutex<Output>,
+    /// Told when nobody reads the lines any more.
+    closed: mpsc::Sender<std::io::Error>,
+}
+
+pub(super) async fn run(listen: Listen) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("cannot listen on {}: {e}", listen.addr));
+    let listener = TcpListener::bind(listen.addr).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let mut output = Output::stdout();
+    output.line(&format!("listening on http://{address}/"))?;
+    let keys = match listen.secret.as_slice() {
+        [] => vec![secret(DEVELOPMENT_SECRET).map_err(Failure::Usage)?],
+        given => given.to_vec(),
+    };
+    let (closed, mut output_closed) = mpsc::channel(1);
+    let receiver = Arc::new(Receiver { listen, keys, failed: AtomicU64::new(0), lines: Mutex::new(output), closed });
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => receive(Arc::clone(&receiver), stream),
+                // Out of descriptors, or a caller that left at once: the next may do better.
+                Err(error) => {
+                    complain(&format!("a connection did not come about: {error}"));
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(error) = output_closed.recv() => return Err(Failure::Output(error)),
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+fn receive(receiver: Arc<Receiver>, stream: tokio::net::TcpStream) {
+    let service = service_fn(move |request| {
+        let receiver = Arc::clone(&receiver);
+        async move { receiver.answer(request).await }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    tokio::spawn(async move {
+        // A caller that breaks off has its own reasons.
+        let _ = connection.await;
+    });
+}
+
+impl Receiver {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, hyper::Error> {
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let status = match &body {
+            Ok(_) => self.next_status(),
+            Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        let mut lines = Vec::new();
+        match &body {
+            Ok(body) => {
+                let verdict = judge(&head.headers, body, &self.keys, now);
+                lines.push(format!("{}  {}", summary(&head.headers, body), words(&verdict)));
+                lines.push(format!("  {}", shown(body)));
+            }
+            Err(_) => lines.push(format!(
+                "{} {}: the body broke off or has more than {BODY_MAX} bytes",
+                head.method,
+                plain(head.uri.path())
+            )),
+        }
+        lines.push(format!("  answered {}", status.as_u16()));
+        tokio::time::sleep(self.listen.delay).await;
+        self.print(&lines);
+        let mut response = Response::new(Empty::new());
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    /// The status of the next answer: failures first, as many as were asked for.
+    fn next_status(&self) -> StatusCode {
+        let fails = |n: u64| (n < self.listen.fail_first).then(|| n + 1);
+        if self.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
+            return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        // 200 to 599, as the command line was read.
+        StatusCode::from_u16(self.listen.status).unwrap_or(StatusCode::OK)
+    }
+
+    fn print(&self, lines: &[String]) {
+        let mut output = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = lines.iter().try_for_each(|line| output.line(line)) {
+            let _ = self.closed.try_send(error);
+        }
+    }
+}
+
+/// One line on what arrived.
+fn summary(headers: &HeaderMap, body: &[u8]) -> String {
+    let event_type = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|b| b.get("type")?.as_str().map(plain))
+        .unwrap_or_else(|| "(no type)".to_owned());
+    let header =
+        |name| headers.get(name).map_or_else(|| "-".to_owned(), |v| plain(&String::from_utf8_lossy(v.as_bytes())));
+    format!("{event_type}  {}  attempt {}", header("webhook-id"), header("posthaste-attempt"))
+}
+
+/// What a body says, on one line and cut.
+fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(SHOWN_MAX).collect();
+    let more = if chars.next().is_some() { " …" } else { "" };
+    format!("{}{more}", plain(&start))
+}
+
+/// What a signature is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// A header of Standard Webhooks that is not there, or is no text.
+    Missing(&'static str),
+    NoTime,
+    /// So many seconds from now.
+    Stale(u64),
+    /// There is no `v1` signature in it.
+    NoVersion,
+    Other,
+}
+
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Good => "✓ signature holds".to_owned(),
+        Verdict::Missing(header) => format!("✗ not signed: the header {header} is missing"),
+        Verdict::NoTime => "✗ signature is invalid: webhook-timestamp is no number of seconds".to_owned(),
+        Verdict::Stale(seconds) => {
+            format!(
+                "✗ signature is invalid: webhook-timestamp is {seconds} s from now, more than {}",
+                TOLERANCE.as_secs()
+            )
+        }
+        Verdict::NoVersion => "✗ signature is invalid: webhook-signature has no entry of v1".to_owned(),
+        Verdict::Other => {
+            "✗ signature does not match: another secret, or the body was changed; give the subscription's with --secret"
+                .to_owned()
+        }
+    }
+}
+
+/// Judges by Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, one entry of the header must match one secret.
+fn judge(headers: &HeaderMap, body: &[u8], keys: &[Key], now: Duration) -> Verdict {
+    let header = |name: &'static str| headers.get(name).and_then(|v| v.to_str().ok()).ok_or(Verdict::Missing(name));
+    let read = || Ok((header("webhook-id")?, header("webhook-timestamp")?, header("webhook-signature")?));
+    let (id, timestamp, signatures) = match read() {
+        Ok(all) => all,
+        Err(verdict) => return verdict,
+    };
+    let Ok(at) = timestamp.parse::<u64>() else { return Verdict::NoTime };
+    let mut any = false;
+    for signature in signatures.split(' ').filter_map(|s| s.strip_prefix("v1,")) {
+        any = true;
+        let Ok(signature) = STANDARD.decode(signature) else { continue };
+        for Key(key) in keys {
+            // HMAC takes keys of every length.
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { continue };
+            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+                mac.update(part);
+            }
+            if mac.verify_slice(&signature).is_ok() {
+                let off = now.as_secs().abs_diff(at);
+                return if off > TOLERANCE.as_secs() { Verdict::Stale(off) } else { Verdict::Good };
+            }
+        }
+    }
+    if any { Verdict::Other } else { Verdict::NoVersion }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "evt_1";
+    const AT: u64 = 1_732_000_000;
+    const BODY: &[u8] = br#"{"type":"a:b","data":{}}"#;
+
+    fn one(key: &Key) -> &[Key] {
+        std::slice::from_ref(key)
+    }
+
+    fn signed(key: &Key, at: &str) -> HeaderMap {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).unwrap();
+        mac.update(format!("{ID}.{at}.").as_bytes());
+        mac.update(BODY);
+        let signature = format!("v2,x v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        [("webhook-id", ID), ("webhook-timestamp", at), ("webhook-signature", &signature)]
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<HeaderMap>()
+    }
+
+    #[test]
+    fn a_signature_is_judged_and_what_is_wrong_is_said() {
+        let (ours, other) = (secret(DEVELOPMENT_SECRET).unwrap(), Key(vec![7; 32]));
+        let headers = signed(&ours, &AT.to_string());
+        let judged =
+            |headers: &HeaderMap, body: &[u8], keys: &[Key], now| judge(headers, body, keys, Duration::from_secs(now));
+        assert_eq!(judged(&headers, BODY, one(&ours), AT + 300), Verdict::Good);
+        assert_eq!(judged(&headers, BODY, &[other.clone(), ours.clone()], AT), Verdict::Good);
+        assert_eq!(judged(&headers, BODY, one(&other), AT), Verdict::Other);
+        assert_eq!(judged(&headers, b"{}", one(&ours), AT), Verdict::Other);
+        assert_eq!(judged(&headers, BODY, one(&ours), AT + 301), Verdict::Stale(301));
+        assert_eq!(judged(&headers, BODY, one(&ours), AT - 301), Verdict::Stale(301));
+        assert_eq!(judged(&signed(&ours, "soon"), BODY, one(&ours), AT), Verdict::NoTime);
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            let mut without = headers.clone();
+            without.remove(name);
+            assert_eq!(judged(&without, BODY, one(&ours), AT), Verdict::Missing(name));
+        }
+        let mut unversioned = headers;
+        unversioned.insert("webhook-signature", "abc".parse().unwrap());
+        assert_eq!(judged(&unversioned, BODY, one(&ours), AT), Verdict::NoVersion);
+    }
+
+    /// The published example of the Standard Webhooks specification, so that both sides are not wrong alike.
+    #[test]
+    fn the_example_of_the_specification_holds() {
+        let key = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let headers: HeaderMap = [
+            ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+            ("webhook-timestamp", "1614265330"),
+            ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect();
+        let now = Duration::from_secs(1_614_265_330);
+        assert_eq!(judge(&headers, br#"{"test": 2432232314}"#, one(&key), now), Verdict::Good);
+    }
+
+    #[test]
+    fn a_wrong_secret_or_delay_is_wrong_use() {
+        assert!(
+            secret("").is_err()
+                && secret("whsec_").is_err()
+                && secret("whsec_!!!").is_err()
+                && secret("hello").is_err()
+        );
+        assert!(delay("300").is_err() && delay("300ms").is_ok());
+        assert_eq!(format!("{:?}", secret(DEVELOPMENT_SECRET).unwrap()), "Key(…)");
+    }
+
+    #[test]
+    fn a_body_is_shown_on_one_line_and_cut() {
+        assert_eq!(shown(b"a\n\x1b[2J"), "a\\n\\u{1b}[2J");
+        assert!(shown("x".repeat(9999).as_bytes()).chars().count() < SHOWN_MAX + 3);
+    }
+}

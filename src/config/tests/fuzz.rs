@@ -1,0 +1,69 @@
+//! Whatever is written is read or refused, never a panic.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Values of every type, for keys that expect another.
+fn any_value() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("true".to_owned()),
+        any::<i64>().prop_map(|n| n.to_string()),
+        Just("nan".to_owned()),
+        Just("-inf".to_owned()),
+        Just("2024-01-01T00:00:00Z".to_owned()),
+        "[a-zA-Z0-9:/*. -]{0,20}".prop_map(|s| format!("\"{s}\"")),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(|v| format!("[{}]", v.join(", "))),
+            ("[a-z]{1,8}", inner).prop_map(|(k, v)| format!("{{ {k} = {v} }}")),
+        ]
+    })
+}
+
+const PLACES: [(&str, &[&str]); 10] = [
+    ("daemon", &["listen", "data_dir", "body_max", "encryption_key", "tokens"]),
+    ("outbox", &["engine", "retention", "retention_max", "idempotency", "free_min", "backlog_max"]),
+    ("retry", &["initial", "multiplier", "max", "jitter", "give_up_after", "attempts"]),
+    ("network", &["allow_networks"]),
+    ("catalogue", &["files", "undeclared"]),
+    ("telemetry", &["enabled", "time_grain"]),
+    ("relay", &["types", "origins", "rate_limit"]),
+    (
+        "[subscription]",
+        &["name", "deliveree", "events", "where", "filter", "match", "tenant", "url", "secrets", "headers"],
+    ),
+    (
+        "[subscription]",
+        &["timeout", "concurrency", "rate_limit", "ordering", "format", "give_up_on", "circuit", "retry"],
+    ),
+    ("[subscription]", &["https_only", "payload", "backend"]),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_text_is_read_or_refused_without_panic(text in "\\PC{0,200}") {
+        let _ = load_text(&text, &[]);
+    }
+
+    #[test]
+    fn any_value_at_any_key_is_read_or_refused_without_panic(
+        place in 0..PLACES.len(), key in any::<prop::sample::Index>(), value in any_value(), webhook in any::<bool>(),
+    ) {
+        let (section, keys) = PLACES[place];
+        let key = keys[key.index(keys.len())];
+        let name = if section.starts_with('[') && key != "deliveree" && webhook { "deliveree = \"webhook\"\n" } else { "" };
+        let text = format!("[{section}]\n{name}{key} = {value}\n");
+        if let Err(problems) = load_text(&text, &[]) {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|p| !p.what.is_empty() && !p.hint.is_empty() && p.to_string().lines().count() == 1));
+        }
+    }
+
+    #[test]
+    fn any_override_is_taken_or_refused_without_panic(name in "[A-Z_]{0,20}", value in "\\PC{0,40}") {
+        let _ = load_text(GOOD, &[(&format!("POSTHASTE__{name}"), &value)]);
+    }
+}

@@ -1,0 +1,273 @@
+//! The engine for whoever embeds it: an outbox, the actors on it, and nothing else. No port is opened here.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = posthaste::config::load("config.toml".as_ref(), &std::env::vars().collect()).map_err(|p| p[0].to_string())?;
+//! let engine = posthaste::Engine::start(&config).await?;
+//! let event = posthaste_events::Draft::new(posthaste_events::EventType::parse("project:created")?);
+//! let recorded = engine.record(event).await?;
+//! println!("{} is durable", recorded.id);
+//! engine.stop(std::time::Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::clock::{SystemClock, SystemRandom};
+use crate::config::{Config, Engine as Store};
+use crate::lines::{Lines, LinesGuard};
+use actix::Addr;
+use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
+use posthaste_actors::{Registry, SnapshotHandle};
+use posthaste_deliverees::http::Http;
+use posthaste_deliverees::registry::{Printer, Tools};
+use posthaste_events::Draft;
+use posthaste_events::builtin::News;
+use posthaste_events::prepare::Unfit;
+use posthaste_events::seams::{Clock, Random};
+use posthaste_outbox::{Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// The file in the data directory whose lock says that somebody works there.
+const LOCK_FILE: &str = "lock";
+/// The folder of the outbox in the data directory.
+const OUTBOX_FOLDER: &str = "outbox";
+/// Lines of the console that may wait to be written.
+const CONSOLE_QUEUE_MAX: usize = 1_024;
+
+/// A running engine. Stop it with [`Engine::stop`]; dropped without, the actors go on until the process ends.
+pub struct Engine {
+    inner: posthaste_actors::Engine,
+    clock: Arc<dyn Clock>,
+    tools: Mutex<(Config, Tools)>,
+    _console: LinesGuard,
+    /// Held as long as the engine lives: it keeps a second daemon off the data.
+    _lock: Option<File>,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory {path:?} cannot be used: {error}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another daemon works on the same data.
+    #[error("the data directory {path:?} is in use by another posthaste{}", .by.as_deref().unwrap_or_default())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+        /// Who, where that is known: ` (process 17)`.
+        by: Option<String>,
+    },
+    /// The outbox cannot be opened.
+    #[error("the outbox in {path:?} cannot be opened: {error}")]
+    Outbox {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// The actors did not start.
+    #[error(transparent)]
+    Actors(#[from] posthaste_actors::StartError),
+    /// No thread could be had.
+    #[error("no thread for the console: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Why an event was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRecorded {
+    /// Something is wrong with it.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The outbox did not take it.
+    #[error(transparent)]
+    Refused(#[from] RecordError),
+}
+
+impl Engine {
+    /// Starts an engine: locks the data directory, opens the outbox, and delivers what waits.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let (print, console) = console()?;
+        let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
+        let (outbox, lock) = open(config, &clock, &random)?;
+        let settings = config.settings(&tools);
+        let started =
+            posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
+        let inner = started.await?;
+        Ok(Self { inner, clock, tools: Mutex::new((config.clone(), tools)), _console: console, _lock: lock })
+    }
+
+    /// Where the messages of [`posthaste_actors::messages`] are sent to; works from any runtime and thread.
+    #[must_use]
+    pub const fn registry(&self) -> &Addr<Registry> {
+        &self.inner.registry
+    }
+
+    /// What events are prepared against.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotHandle {
+        self.inner.snapshot.clone()
+    }
+
+    /// The clock that the engine goes by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Records an event; durable when it returns.
+    ///
+    /// # Errors
+    /// [`NotRecorded`]; nothing was recorded then.
+    pub async fn record(&self, draft: Draft) -> Result<Recorded, NotRecorded> {
+        let snapshot = self.inner.snapshot.current();
+        let event = snapshot.prepare(draft, self.clock.wall())?;
+        let answer = self.inner.registry.send(Record { event, epoch: snapshot.epoch }).await;
+        Ok(answer.map_err(|_| RecordError::Store(StoreError::Closed))??)
+    }
+
+    /// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn watch(&self) -> Result<broadcast::Receiver<Arc<Watched>>, StoreError> {
+        self.inner.registry.send(Watch).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// Goes by another configuration from now on: subscriptions, retry, catalogue, networks. What waits goes by it
+    /// from its next attempt on. Where data lies does not change before the next start.
+    ///
+    /// # Errors
+    /// The outbox failed; the engine goes by what it went by.
+    pub async fn reload(&self, config: &Config) -> Result<(), StoreError> {
+        let tools = {
+            let kept = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tools = kept.1.clone();
+            // Open connections are kept where what may be dialled stays the same.
+            if kept.0.allow_networks != config.allow_networks {
+                tools.http = Http::new(config.guard());
+            }
+            tools
+        };
+        let settings = config.settings(&tools);
+        self.inner.registry.send(Reload(settings)).await.map_err(|_| StoreError::Closed)??;
+        *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = (config.clone(), tools);
+        Ok(())
+    }
+
+    /// Records one of the daemon's own events; returns once it is durable, or after some tries is only logged.
+    pub async fn announce(&self, news: News) {
+        self.inner.announce(news).await;
+    }
+
+    /// Takes nothing new, lets what is in flight finish for at most `grace`, returns the rest, closes the outbox.
+    ///
+    /// # Errors
+    /// The outbox could not be closed well: what was settled last may be attempted again.
+    pub async fn stop(&self, grace: Duration) -> Result<(), StoreError> {
+        // A registry that is gone has stopped already.
+        let stopped = self.inner.registry.send(Stop { grace }).await.unwrap_or(Ok(()));
+        self.inner.stopped().await;
+        stopped
+    }
+}
+
+/// Where the console prints: a queue, so that a stuck terminal stops no other delivery.
+fn console() -> io::Result<(Printer, LinesGuard)> {
+    let (lines, guard) = Lines::start("console", io::stdout(), CONSOLE_QUEUE_MAX, Box::new(|| None))?;
+    let print = move |line: &str| lines.put(format!("{line}\n").into_bytes()).map_err(io::Error::other);
+    Ok((Arc::new(print), guard))
+}
+
+type Opened = (Arc<dyn Outbox>, Option<File>);
+
+fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
+    let (clock, random) = (Arc::clone(clock), Arc::clone(random));
+    let limits = Limits {
+        retention: config.outbox.retention,
+        retention_max: config.outbox.retention_max,
+        idempotency: config.outbox.idempotency,
+        free_min: config.outbox.free_min,
+        ..Limits::default()
+    };
+    match config.outbox.engine {
+        // Settled events that stay for a second are as good as forgotten: nothing of them is kept, which is what a
+        // benchmark compares the real store with.
+        Store::Memory if limits.retention <= Duration::from_secs(1) => {
+            Ok((Arc::new(MemoryOutbox::forgetting(clock, random, limits)), None))
+        }
+        Store::Memory => Ok((Arc::new(MemoryOutbox::new(clock, random, limits)), None)),
+        Store::Sled => {
+            let lock = lock(&config.daemon.data_dir)?;
+            let path = config.daemon.data_dir.join(OUTBOX_FOLDER);
+            let error = "not built yet".to_owned();
+            let _ = (clock, random, lock);
+            Err(StartError::Outbox { path, error })
+        }
+    }
+}
+
+/// Makes the data directory where it is missing, for nobody else to read, and locks it.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let unusable = |error| StartError::DataDir { path: data_dir.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(unusable)?;
+    let path = data_dir.join(LOCK_FILE);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = open.map_err(unusable)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            // Only told to people; the lock is what counts.
+            let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let pid = std::fs::read_to_string(&path).ok().filter(|pid| pid.parse::<u32>().is_ok());
+            let by = pid.map(|pid| format!(" (process {pid})"));
+            Err(StartError::InUse { path: data_dir.to_owned(), by })
+        }
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_data_directory_is_refused_and_free_again_when_the_lock_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("deep/data");
+        let held = lock(&data).unwrap();
+        let refused = lock(&data).unwrap_err().to_string();
+        let who = format!("(process {})", std::process::id());
+        assert!(refused.contains("in use") && refused.contains("data") && refused.contains(&who), "{refused}");
+        drop(held);
+        assert!(lock(&data).is_ok());
+    }
+
+    #[test]
+    fn a_data_directory_that_is_a_file_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        std::fs::write(&data, "").unwrap();
+        assert!(matches!(lock(&data), Err(StartError::DataDir { path, .. }) if path == data));
+    }
+}

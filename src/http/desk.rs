@@ -1,0 +1,104 @@
+//! The way from the HTTP workers to the registry: its messages, how long an answer may take, and what a failure means
+//! to a caller.
+
+use super::problem::Problem;
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
+use posthaste_actors::messages::{
+    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscriptions,
+    Pause, Record, RecordBatch, Resume, Retry, Watch,
+};
+use std::time::Duration;
+
+/// How long the registry may take to answer that something is durable. What it answers later is lost to the caller,
+/// who has to post again: with an idempotency key without a second event.
+pub(crate) const RECORD_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a look at something may take.
+pub(crate) const LOOK_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Where each message goes. Any actor that takes them will do, so a test can stand in for the registry.
+#[derive(Clone)]
+pub struct Desk {
+    pub(crate) record: Recipient<Record>,
+    pub(crate) record_batch: Recipient<RecordBatch>,
+    pub(crate) events: Recipient<InspectEvents>,
+    pub(crate) event: Recipient<InspectEvent>,
+    pub(crate) deliveries: Recipient<InspectDeliveries>,
+    pub(crate) delivery: Recipient<InspectDelivery>,
+    pub(crate) subscriptions: Recipient<InspectSubscriptions>,
+    pub(crate) health: Recipient<InspectHealth>,
+    pub(crate) retry: Recipient<Retry>,
+    pub(crate) cancel: Recipient<Cancel>,
+    pub(crate) pause: Recipient<Pause>,
+    pub(crate) resume: Recipient<Resume>,
+    pub(crate) watch: Recipient<Watch>,
+}
+
+impl Desk {
+    /// The desk of an actor.
+    #[must_use]
+    pub fn of<A>(address: &Addr<A>) -> Self
+    where
+        A: Actor
+            + Handler<Record>
+            + Handler<RecordBatch>
+            + Handler<InspectEvents>
+            + Handler<InspectEvent>
+            + Handler<InspectDeliveries>
+            + Handler<InspectDelivery>
+            + Handler<InspectSubscriptions>
+            + Handler<InspectHealth>
+            + Handler<Retry>
+            + Handler<Cancel>
+            + Handler<Pause>
+            + Handler<Resume>
+            + Handler<Watch>,
+        A::Context: ToEnvelope<A, Record>
+            + ToEnvelope<A, RecordBatch>
+            + ToEnvelope<A, InspectEvents>
+            + ToEnvelope<A, InspectEvent>
+            + ToEnvelope<A, InspectDeliveries>
+            + ToEnvelope<A, InspectDelivery>
+            + ToEnvelope<A, InspectSubscriptions>
+            + ToEnvelope<A, InspectHealth>
+            + ToEnvelope<A, Retry>
+            + ToEnvelope<A, Cancel>
+            + ToEnvelope<A, Pause>
+            + ToEnvelope<A, Resume>
+            + ToEnvelope<A, Watch>,
+    {
+        Self {
+            record: address.clone().recipient(),
+            record_batch: address.clone().recipient(),
+            events: address.clone().recipient(),
+            event: address.clone().recipient(),
+            deliveries: address.clone().recipient(),
+            delivery: address.clone().recipient(),
+            subscriptions: address.clone().recipient(),
+            health: address.clone().recipient(),
+            retry: address.clone().recipient(),
+            cancel: address.clone().recipient(),
+            pause: address.clone().recipient(),
+            resume: address.clone().recipient(),
+            watch: address.clone().recipient(),
+        }
+    }
+}
+
+/// Sends a message and waits for its answer, at most so long.
+///
+/// # Errors
+/// 503 where the registry is gone or does not answer in time.
+pub(crate) async fn ask<M>(to: &Recipient<M>, message: M, wait: Duration) -> Result<M::Result, Problem>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    match tokio::time::timeout(wait, to.send(message)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(MailboxError::Closed)) => Err(Problem::unavailable("the daemon is stopping", Duration::from_secs(1))),
+        Ok(Err(MailboxError::Timeout)) | Err(_) => {
+            Err(Problem::unavailable("the outbox does not keep up", Duration::from_secs(5)))
+        }
+    }
+}

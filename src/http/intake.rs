@@ -1,0 +1,262 @@
+//! Reads bodies, within bounds: of one body, and of all bodies and events that are under way at once.
+//!
+//! Whatever is offered, memory stays bounded: what does not fit is refused with 503 before it is read.
+
+use super::problem::Problem;
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::StreamExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How many bytes of bodies may be under way, over all callers, beside one body of the largest size.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many events may wait for the registry's answer, over all callers.
+const EVENTS_MAX: usize = 16_384;
+/// How long a body may take from its first to its last byte.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How much of a refused body is read and forgotten.
+const DISCARD_MAX: usize = 32 * 1024 * 1024;
+/// How long that may take.
+const DISCARD_WAIT_MAX: Duration = Duration::from_secs(5);
+/// When a refused caller may come again.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// What is under way. Cheap to clone; all clones count together.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    body_max: usize,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicUsize,
+    events: AtomicUsize,
+}
+
+/// A share of what may be under way; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    counts: Arc<Counts>,
+    bytes: usize,
+    events: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.counts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.counts.events.fetch_sub(self.events, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    fn add_bytes(&mut self, more: usize, max: usize) -> Result<(), Problem> {
+        self.bytes += more;
+        if self.counts.bytes.fetch_add(more, Ordering::Relaxed) + more > max {
+            return Err(busy());
+        }
+        Ok(())
+    }
+
+    /// Counts events that begin to wait for the registry.
+    ///
+    /// # Errors
+    /// 503 where too many wait already.
+    pub(crate) fn add_events(&mut self, more: usize) -> Result<(), Problem> {
+        self.events += more;
+        if self.counts.events.fetch_add(more, Ordering::Relaxed) + more > EVENTS_MAX { Err(busy()) } else { Ok(()) }
+    }
+}
+
+fn busy() -> Problem {
+    Problem::unavailable("too much is under way; come again", BUSY_RETRY)
+}
+
+impl Intake {
+    /// An intake for bodies of at most so many bytes.
+    pub(crate) fn new(body_max: usize) -> Self {
+        Self { body_max, counts: Arc::default() }
+    }
+
+    /// Reads a whole body.
+    ///
+    /// # Errors
+    /// 413 over the bound, 400 where it breaks off, 408 where it takes too long, 503 where too much is under way.
+    pub(crate) async fn body(&self, request: &HttpRequest, payload: Payload) -> Result<(Bytes, Share), Problem> {
+        let mut share = Share { counts: Arc::clone(&self.counts), bytes: 0, events: 0 };
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|l| l.to_str().ok()).and_then(|l| l.parse::<usize>().ok()).unwrap_or(0);
+        if length > self.body_max {
+            discard(payload).await;
+            return Err(self.too_large());
+        }
+        share.add_bytes(length, self.bytes_max())?;
+        match tokio::time::timeout(BODY_WAIT_MAX, self.collect(payload, &mut share)).await {
+            Ok(body) => Ok((body?, share)),
+            Err(_) => Err(Problem::new(
+                actix_web::http::StatusCode::REQUEST_TIMEOUT,
+                format!("the body did not arrive within {} s", BODY_WAIT_MAX.as_secs()),
+            )),
+        }
+    }
+
+    async fn collect(&self, mut payload: Payload, share: &mut Share) -> Result<Bytes, Problem> {
+        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|e| Problem::unreadable(format!("the body broke off: {e}")))?;
+            let len = first.len() + rest.len() + chunk.len();
+            if len > self.body_max {
+                discard(payload).await;
+                return Err(self.too_large());
+            }
+            if let Some(more) = len.checked_sub(share.bytes).filter(|more| *more > 0) {
+                share.add_bytes(more, self.bytes_max())?;
+            }
+            // Most bodies come in one piece, which then needs no copy.
+            if first.is_empty() && rest.is_empty() {
+                first = chunk;
+            } else {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&chunk);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+
+    /// One body of the largest size fits always.
+    fn bytes_max(&self) -> usize {
+        BYTES_MAX.max(self.body_max)
+    }
+
+    fn too_large(&self) -> Problem {
+        Problem::too_large(format!("a body has at most {} bytes", self.body_max))
+    }
+}
+
+/// Reads and forgets the body of a request that was refused, within bounds: a client that reads no answer before it
+/// has sent all would see a broken connection instead.
+pub(crate) async fn discard(mut payload: Payload) {
+    let all = async {
+        let mut left = DISCARD_MAX;
+        while let Some(Ok(chunk)) = payload.next().await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Whether it ended or not, the answer follows.
+    let _ = tokio::time::timeout(DISCARD_WAIT_MAX, all).await;
+}
+
+/// Judges the body of a request that has no fields: none, or an empty JSON object.
+///
+/// # Errors
+/// 400 where it is no JSON, 422 where it is anything else.
+pub(crate) fn no_fields(body: &[u8]) -> Result<(), Problem> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let text = super::json::check(body).map_err(|e| Problem::unreadable(format!("the body is not JSON: {e}")))?;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
+        Ok(fields) if fields.is_empty() => Ok(()),
+        _ => Err(Problem::wrong(vec![super::problem::Fault::at("", "this takes no fields")])),
+    }
+}
+
+/// Refuses what is not JSON by its content type; none is taken as JSON.
+///
+/// # Errors
+/// 415 with a word on what to send.
+pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Problem::unsupported("bodies are read as they are, without a Content-Encoding"));
+    }
+    if headers.contains_key("ce-specversion") {
+        return Err(Problem::unsupported("CloudEvents are not read yet; post {\"type\", \"properties\", …}"));
+    }
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let utf8 = parts.all(|p| !p.starts_with("charset") || matches!(p, "charset=utf-8" | "charset=\"utf-8\""));
+    let hint = match kind {
+        "application/json" if utf8 => return Ok(()),
+        "application/json" => "JSON is UTF-8",
+        "application/x-www-form-urlencoded" => "curl needs -H 'content-type: application/json'",
+        _ if kind.starts_with("application/cloudevents") => "CloudEvents are not read yet",
+        _ => "send application/json",
+    };
+    Err(Problem::unsupported(format!("{}: {hint}", super::problem::quoted(&text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::FromRequest as _;
+    use actix_web::test::TestRequest;
+
+    async fn read(intake: &Intake, body: &'static [u8]) -> Result<(Bytes, Share), u16> {
+        let (request, mut payload) = TestRequest::default().set_payload(body).to_http_parts();
+        let payload = Payload::from_request(&request, &mut payload).await.unwrap();
+        intake.body(&request, payload).await.map_err(|p| actix_web::ResponseError::status_code(&p).as_u16())
+    }
+
+    #[actix_web::test]
+    async fn a_body_over_its_bound_is_413_and_one_at_it_is_read() {
+        let intake = Intake::new(8);
+        assert_eq!(read(&intake, b"12345678").await.unwrap().0, "12345678");
+        assert_eq!(read(&intake, b"123456789").await.unwrap_err(), 413);
+    }
+
+    #[actix_web::test]
+    async fn what_is_under_way_is_bounded_and_given_back() {
+        let intake = Intake::new(BYTES_MAX);
+        let (_, mut first) = read(&intake, b"12345678").await.unwrap();
+        first.add_bytes(BYTES_MAX - 8, BYTES_MAX).unwrap();
+        assert_eq!(read(&intake, b"1").await.unwrap_err(), 503);
+        first.add_events(EVENTS_MAX).unwrap();
+        drop(first);
+        let (_, mut second) = read(&intake, b"1").await.unwrap();
+        assert!(second.add_events(EVENTS_MAX).is_ok() && second.add_events(1).is_err());
+        drop(second);
+        let left = (intake.counts.bytes.load(Ordering::Relaxed), intake.counts.events.load(Ordering::Relaxed));
+        assert_eq!(left, (0, 0));
+    }
+
+    #[test]
+    fn only_json_is_taken_and_the_others_are_told_what_to_send() {
+        let judge = |headers: &[(&str, &str)]| {
+            let request = headers.iter().fold(TestRequest::default(), |r, h| r.append_header(*h)).to_http_request();
+            is_json(request.headers()).map_err(|p| p.to_string())
+        };
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+            assert_eq!(judge(&[("content-type", good)]), Ok(()), "{good}");
+        }
+        assert_eq!(judge(&[]), Ok(()));
+        for bad in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "",
+            "application/json; charset=latin-1",
+            "application/cloudevents+json",
+            "application/cloudevents-batch+json",
+            "multipart/form-data; boundary=x",
+        ] {
+            assert!(judge(&[("content-type", bad)]).unwrap_err().contains("415"), "{bad}");
+        }
+        assert!(judge(&[("content-encoding", "gzip")]).unwrap_err().contains("415"));
+        assert!(
+            judge(&[("content-type", "application/json"), ("ce-specversion", "1.0")])
+                .unwrap_err()
+                .contains("CloudEvents")
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! `/v1/subscriptions`: looking at them, pausing and resuming them.
+
+use super::access::Caller;
+use super::desk::{LOOK_WAIT_MAX, ask};
+use super::problem::Problem;
+use super::query::Query;
+use super::shapes::{self, Listing};
+use super::{Scope, Shared, intake, json};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use posthaste_actors::messages::{InspectSubscriptions, Pause, Resume, SubscriptionView};
+
+/// Lists the configured subscriptions, by name.
+pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let caller = shared.admit(&request, Scope::Read)?;
+    let mut asked = Query::read(request.query_string());
+    let (after, limit) = (asked.text("after"), asked.limit());
+    asked.finish()?;
+    let mut seen: Vec<_> = all(&shared).await?.into_iter().filter(|s| is_seen(&caller, s)).collect();
+    seen.sort_by(|a, b| a.name.cmp(&b.name));
+    seen.retain(|s| after.as_ref().is_none_or(|after| s.name > *after));
+    let next = seen.get(limit).and(seen.get(limit - 1)).map(|last| last.name.clone());
+    let data = seen.iter().take(limit).map(shapes::subscription).collect();
+    Ok(json(StatusCode::OK, &Listing { data, next }))
+}
+
+/// Shows one subscription.
+pub(super) async fn show(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let caller = shared.admit(&request, Scope::Read)?;
+    Query::none(request.query_string())?;
+    Ok(json(StatusCode::OK, &shapes::subscription(&find(&shared, &caller, &name).await?)))
+}
+
+/// Pauses a subscription: what it is owed is held.
+pub(super) async fn pause(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    payload: web::Payload,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_change(&shared, &request, payload, &name).await?;
+    let now = ask(&shared.desk.pause, Pause(name.into_inner()), LOOK_WAIT_MAX).await??.ok_or_else(missing)?;
+    Ok(json(StatusCode::OK, &shapes::subscription(&now)))
+}
+
+/// Ends a pause or a disabling.
+pub(super) async fn resume(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    payload: web::Payload,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_change(&shared, &request, payload, &name).await?;
+    let now = ask(&shared.desk.resume, Resume(name.into_inner()), LOOK_WAIT_MAX).await??.ok_or_else(missing)?;
+    Ok(json(StatusCode::OK, &shapes::subscription(&now)))
+}
+
+async fn may_change(shared: &Shared, request: &HttpRequest, payload: web::Payload, name: &str) -> Result<(), Problem> {
+    let caller = shared.admit(request, Scope::Manage)?;
+    Query::none(request.query_string())?;
+    intake::no_fields(shared.intake.body(request, payload).await?.0.as_ref())?;
+    find(shared, &caller, name).await.map(drop)
+}
+
+/// Every subscription that is configured or still owed something.
+pub(super) async fn all(shared: &Shared) -> Result<Vec<SubscriptionView>, Problem> {
+    Ok(ask(&shared.desk.subscriptions, InspectSubscriptions, LOOK_WAIT_MAX).await??)
+}
+
+async fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<SubscriptionView, Problem> {
+    let found = all(shared).await?.into_iter().find(|s| s.name == name);
+    found.filter(|s| is_seen(caller, s)).ok_or_else(missing)
+}
+
+/// One that left the configuration is owed something perhaps, yet it is listed no more.
+fn is_seen(caller: &Caller, subscription: &SubscriptionView) -> bool {
+    subscription.listed && caller.sees(subscription.tenant.as_deref())
+}
+
+fn missing() -> Problem {
+    Problem::not_found("there is no such subscription")
+}

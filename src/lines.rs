@@ -1,0 +1,164 @@
+//! Writes lines from a thread of its own, from a bounded queue, so that a slow terminal or pipe stops nobody.
+//!
+//! What to do with a line that finds no room is left to whoever brings it: the log counts it and goes on, the console
+//! says that its delivery failed.
+
+use std::io::{self, Write};
+#[cfg(test)]
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes that are written with one call, about.
+const PIECE_BYTES: usize = 64 * 1024;
+/// How long the end waits for lines that are still to be written.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// There was no room for a line, or nobody writes any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("lines come faster than they can be written")]
+pub(crate) struct NoRoom;
+
+/// Where lines are put. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines(SyncSender<Entry>);
+
+/// Writes what is left when it is dropped, for at most a second; keep it until the end.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct LinesGuard {
+    queue: SyncSender<Entry>,
+    done: Receiver<()>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    End,
+}
+
+/// Asked before each piece is written for something to be said behind it.
+pub(crate) type Remark = dyn FnMut() -> Option<String> + Send;
+
+impl Lines {
+    /// Starts a thread that writes to `out` what is put here; at most `queue_max` lines wait.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub(crate) fn start(
+        name: &str,
+        out: impl Write + Send + 'static,
+        queue_max: usize,
+        remark: Box<Remark>,
+    ) -> io::Result<(Self, LinesGuard)> {
+        let (queue, entries) = sync_channel(queue_max);
+        let (tell, done) = sync_channel(1);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            write_all(out, &entries, remark);
+            // Nobody waits where the process goes on.
+            let _ = tell.try_send(());
+        })?;
+        Ok((Self(queue.clone()), LinesGuard { queue, done }))
+    }
+
+    /// Puts a line, its end included; never waits.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub(crate) fn put(&self, line: Vec<u8>) -> Result<(), NoRoom> {
+        self.0.try_send(Entry::Line(line)).map_err(|_: TrySendError<_>| NoRoom)
+    }
+}
+
+impl Drop for LinesGuard {
+    fn drop(&mut self) {
+        // A stream that is stuck with a full queue is not waited for.
+        if self.queue.try_send(Entry::End).is_ok() {
+            let _ = self.done.recv_timeout(FLUSH_WAIT_MAX);
+        }
+    }
+}
+
+fn write_all(mut out: impl Write, entries: &Receiver<Entry>, mut remark: Box<Remark>) {
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    while let Some(end) = next_piece(entries, &mut piece) {
+        if let Some(remark) = remark() {
+            piece.extend_from_slice(remark.as_bytes());
+        }
+        // Whoever reads it may be gone; there is no other place to say so.
+        let _ = out.write_all(&piece).and_then(|()| out.flush());
+        piece.clear();
+        if end {
+            return;
+        }
+    }
+}
+
+/// Waits for lines and takes as many as there are, up to about [`PIECE_BYTES`]; true at the end, `None` behind it.
+fn next_piece(entries: &Receiver<Entry>, piece: &mut Vec<u8>) -> Option<bool> {
+    let mut next = Some(entries.recv().ok()?);
+    while let Some(entry) = next.take() {
+        match entry {
+            Entry::End => return Some(true),
+            Entry::Line(line) => piece.extend_from_slice(&line),
+        }
+        if piece.len() < PIECE_BYTES {
+            next = entries.try_recv().ok();
+        }
+    }
+    Some(false)
+}
+
+/// A place to write to that a test can hold shut.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Sink(Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Sink {
+    pub(crate) fn held(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.held().clone()).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_is_written_in_order_before_the_end() {
+        let sink = Sink::default();
+        let (lines, guard) = Lines::start("test", sink.clone(), 200, Box::new(|| None)).unwrap();
+        let expected: String = (0..200).map(|n| format!("line {n}\n")).collect();
+        expected.split_inclusive('\n').for_each(|l| lines.put(l.into()).unwrap());
+        drop(guard);
+        assert_eq!(sink.text(), expected);
+    }
+
+    #[test]
+    fn a_stuck_stream_refuses_lines_and_stops_nobody() {
+        let sink = Sink::default();
+        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Box::new(|| None)).unwrap();
+        let _stuck = sink.held();
+        // None of these waits, or the test would never end. At most four wait and one piece is being written.
+        let refused = (0..100).filter(|_| lines.put(b"line\n".to_vec()).is_err()).count();
+        assert!(refused > 0);
+    }
+}
