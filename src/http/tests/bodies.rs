@@ -42,6 +42,38 @@ async fn each_wrong_body_has_its_status_and_nothing_is_recorded() {
 }
 
 #[actix_web::test]
+async fn what_a_caller_reads_says_what_to_mend() {
+    let stage = Stage::open().await;
+    let body = json!([{"type": "a:undeclared"}, {"tpye": "a:b", "key": ""}]);
+    let answer = stage.post("/v1/events", body.to_string()).await;
+    insta::assert_snapshot!(serde_json::to_string_pretty(&answer.json()).unwrap(), @r#"
+    {
+      "detail": "4 fields are wrong",
+      "errors": [
+        {
+          "detail": "the type \"a:undeclared\" is not declared in the catalogue; declare it in events.toml, or set catalogue.undeclared = \"accept\"",
+          "pointer": "/0/type"
+        },
+        {
+          "detail": "an event has no such field; it has type, properties, idempotency_key, occurred_at, key and tenant",
+          "pointer": "/1/tpye"
+        },
+        {
+          "detail": "the type of the event is missing",
+          "pointer": "/1/type"
+        },
+        {
+          "detail": "this has 1 to 256 characters",
+          "pointer": "/1/key"
+        }
+      ],
+      "status": 422,
+      "title": "Unprocessable Entity"
+    }
+    "#);
+}
+
+#[actix_web::test]
 async fn other_media_types_are_415_and_none_is_taken_as_json() {
     let stage = Stage::open().await;
     let post = |kind: &str| {
