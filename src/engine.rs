@@ -293,6 +293,40 @@ mod tests {
         assert!(lock(&data).is_ok());
     }
 
+    /// A configuration in memory with a console for these events.
+    fn config(home: &Path, events: &str) -> Config {
+        let file = home.join("config.toml");
+        let text = format!(
+            "outbox.engine = \"memory\"\ncatalogue = {{ files = [], undeclared = \"accept\" }}\n\n\
+             [[subscription]]\nname = \"eye\"\ndeliveree = \"console\"\nevents = [\"{events}\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        crate::config::load(&file, &crate::config::Env::new()).unwrap()
+    }
+
+    fn draft(event_type: &str) -> Draft {
+        Draft::new(posthaste_events::EventType::parse(event_type).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_embedded_engine_records_delivers_reloads_and_stops() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&config(home.path(), "a:**")).await.unwrap();
+        let mut attempts = engine.watch().await.unwrap();
+        let first = engine.record(draft("a:b")).await.unwrap();
+        assert_eq!(first.deliveries, 1);
+        let watched = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await.unwrap().unwrap();
+        assert_eq!((watched.event, watched.subscription.as_str()), (first.id, "eye"));
+
+        engine.reload(&config(home.path(), "other:**")).await.unwrap();
+        assert_eq!(engine.record(draft("a:b")).await.unwrap().deliveries, 0);
+        assert!(matches!(engine.record(draft("posthaste:test")).await, Err(NotRecorded::Unfit(_))));
+
+        engine.stop(Duration::from_secs(1)).await.unwrap();
+        assert!(matches!(engine.record(draft("a:b")).await, Err(NotRecorded::Refused(_))));
+        engine.stop(Duration::ZERO).await.unwrap();
+    }
+
     #[test]
     fn a_data_directory_that_is_a_file_is_named() {
         let home = tempfile::tempdir().unwrap();
