@@ -50,7 +50,7 @@ pub struct Engine {
     tools: Mutex<(Config, Tools)>,
     _console: LinesGuard,
     /// Held as long as the engine lives: it keeps a second daemon off the data.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 /// Why an engine did not start.
@@ -112,7 +112,9 @@ impl Engine {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let (print, console) = console()?;
         let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
-        let (outbox, lock) = open(config, &clock, &random).await?;
+        // Whatever the outbox: one data directory is one daemon's.
+        let lock = lock(&config.daemon.data_dir)?;
+        let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools)?;
         let started =
             posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
@@ -202,9 +204,11 @@ fn console() -> io::Result<(Printer, LinesGuard)> {
     Ok((Arc::new(print), guard))
 }
 
-type Opened = (Arc<dyn Outbox>, Option<File>);
-
-async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
+async fn open(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn Outbox>, StartError> {
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let limits = Limits {
         retention: config.outbox.retention,
@@ -217,11 +221,10 @@ async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>)
         // Settled events that stay for a second are as good as forgotten: nothing of them is kept, which is what a
         // benchmark compares the real store with.
         Store::Memory if limits.retention <= Duration::from_secs(1) => {
-            Ok((Arc::new(MemoryOutbox::forgetting(clock, random, limits)), None))
+            Ok(Arc::new(MemoryOutbox::forgetting(clock, random, limits)))
         }
-        Store::Memory => Ok((Arc::new(MemoryOutbox::new(clock, random, limits)), None)),
+        Store::Memory => Ok(Arc::new(MemoryOutbox::new(clock, random, limits))),
         Store::Sled => {
-            let lock = lock(&config.daemon.data_dir)?;
             let path = config.daemon.data_dir.join(OUTBOX_FOLDER);
             let dir = path.clone();
             // Opening reads the disk, which no thread of a runtime should wait for.
@@ -232,7 +235,7 @@ async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>)
                 Err::<MemoryOutbox, _>("not built yet".to_owned())
             });
             match opening.await {
-                Ok(Ok(outbox)) => Ok((Arc::new(outbox), Some(lock))),
+                Ok(Ok(outbox)) => Ok(Arc::new(outbox)),
                 Ok(Err(error)) => Err(StartError::Outbox { path, error }),
                 Err(_) => Err(StartError::Outbox { path, error: "it panicked; see the log".to_owned() }),
             }
