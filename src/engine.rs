@@ -26,7 +26,7 @@ use posthaste_events::builtin::News;
 use posthaste_events::prepare::Unfit;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_outbox::disk::{Disk, SledDisk};
-use posthaste_outbox::{Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
+use posthaste_outbox::{GenerationOutbox, Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -231,8 +231,7 @@ async fn open(
             let opening = tokio::task::spawn_blocking(move || {
                 let disk = SledDisk::open(&dir).map_err(|e| e.to_string())?;
                 let disk = faulty_disk(Arc::new(disk)).map_err(|e| e.to_string())?;
-                drop((disk, clock, random, limits));
-                Err::<MemoryOutbox, _>("not built yet".to_owned())
+                GenerationOutbox::open(disk, clock, random, limits).map_err(|e| e.to_string())
             });
             match opening.await {
                 Ok(Ok(outbox)) => Ok(Arc::new(outbox)),
