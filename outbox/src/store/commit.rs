@@ -3,11 +3,11 @@
 //! Collect, decide, write once, sync once, then let it take effect, answer, and tell who has something due. Nothing is
 //! acknowledged whose sync did not return well; what was written by a failed batch never was.
 
-use super::keys::Known;
 use super::manifest::Manifest;
 use super::overlay::Entries;
 use super::{Store, Writer};
 use crate::disk::{DiskError, Generation, Row};
+use crate::idempotency::Known;
 use crate::ledger::Ledger;
 use crate::query::EventRow;
 use crate::rows::{self, Born, Head, Kind};
@@ -243,9 +243,9 @@ impl Store {
             let twice = event.idempotency.and_then(|i| keys.get(&i.key).or_else(|| plan.keys.get(&i.key)).copied());
             if let (Some(known), Some(idempotency)) = (known.or(twice), event.idempotency) {
                 if known.content != idempotency.content {
-                    return Err(RecordError::Conflict { index, first: known.answer.id });
+                    return Err(RecordError::Conflict { index, first: known.id });
                 }
-                answers.push(Recorded { duplicate: true, ..known.answer });
+                answers.push(Recorded { id: known.id, duplicate: true, deliveries: known.deliveries });
                 continue;
             }
             let id = EventId::new(now, sequence, self.random.next() as u32);
@@ -253,7 +253,7 @@ impl Store {
             let deliveries = u32::try_from(event.owed.len()).unwrap_or(u32::MAX);
             let answer = Recorded { id, duplicate: false, deliveries };
             if let Some(idempotency) = event.idempotency {
-                keys.insert(idempotency.key, Known { content: idempotency.content, answer });
+                keys.insert(idempotency.key, Known { content: idempotency.content, id, deliveries });
             }
             answers.push(answer);
             fresh.push((id, event));

@@ -16,7 +16,6 @@
 pub(crate) mod catalog;
 pub(crate) mod claim;
 pub(crate) mod commit;
-pub(crate) mod keys;
 pub(crate) mod library;
 pub(crate) mod manifest;
 pub(crate) mod overlay;
@@ -26,6 +25,7 @@ pub(crate) mod rotate;
 pub(crate) mod sweep;
 
 use crate::disk::{Disk, DiskError, Generation};
+use crate::idempotency::Keys;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::steps::Moment;
@@ -33,7 +33,6 @@ use crate::time::OutboxTime;
 use crate::{Health, StoreError, Tell};
 use catalog::Catalog;
 use claim::Cache;
-use keys::Keys;
 use library::{Library, Shared};
 use overlay::Overlay;
 use posthaste_events::SubscriptionId;
@@ -60,6 +59,7 @@ pub(crate) struct Store {
     syncs: AtomicU64,
     failures: AtomicU64,
     active_bytes: AtomicU64,
+    damaged_keys: AtomicU64,
 }
 
 /// What only one writes with at a time.
@@ -172,7 +172,7 @@ impl Store {
             recorded_total: self.recorded.load(Ordering::Relaxed),
             syncs_total: self.syncs.load(Ordering::Relaxed),
             failures_total: self.failures.load(Ordering::Relaxed),
-            damaged_total: self.library.damaged_total(),
+            damaged_total: self.library.damaged_total() + self.damaged_keys.load(Ordering::Relaxed),
             owed,
             leased,
         }

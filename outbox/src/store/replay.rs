@@ -6,14 +6,13 @@
 
 use super::catalog::Catalog;
 use super::claim::Cache;
-use super::keys::{Keys, Known};
 use super::library::{Library, Shared, for_each_in};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::rotate::Snapshot;
 use super::{Inner, Store, Writer};
-use crate::Recorded;
 use crate::disk::{Disk, DiskError, Generation, Keyspace, Row};
+use crate::idempotency::{Keys, Known};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::rows::{self, EventHead, Head, Kind};
@@ -89,6 +88,7 @@ impl Store {
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             active_bytes: AtomicU64::new(0),
+            damaged_keys: AtomicU64::new(0),
         };
         store.settle_in(highest, covered);
         Ok(store)
@@ -143,7 +143,7 @@ fn find(
         None => (Head { epoch: 0, next_subscription: 0, next_sequence: 1, millis: 0 }, Ledger::new(1)),
     };
     let wall = u64::try_from(clock.wall().millis()).unwrap_or(0);
-    let keys = Keys::open(disk, head.millis.max(wall), millis(limits.idempotency))?;
+    let keys = Keys::open(Arc::clone(disk), head.millis.max(wall), millis(limits.idempotency))?;
     let library = Library::new(Arc::clone(disk));
     let mut found = Found { ledger, head, catalog, keys, library, unwritten: BTreeSet::new(), covered };
     for generation in generations {
@@ -306,8 +306,7 @@ impl Found {
         }
         if let Some(idempotency) = event.idempotency.filter(|_| !carried) {
             let deliveries = u32::try_from(event.owed.len()).unwrap_or(u32::MAX);
-            let answer = Recorded { id: event.id, duplicate: false, deliveries };
-            self.keys.insert(idempotency.key, Known { content: idempotency.content, answer });
+            self.keys.insert(idempotency.key, Known { content: idempotency.content, id: event.id, deliveries });
         }
     }
 }

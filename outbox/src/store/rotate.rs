@@ -125,12 +125,12 @@ impl Store {
 
     /// Writes what is known of a generation that ended.
     pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: &Snapshot) {
-        if let Err(error) = writer.keys.seal(&format!("{generation:016x}")) {
-            self.failed("idempotency keys could not be sealed; they stay in memory", &error);
-        }
         writer.unwritten.insert(generation);
         self.write_manifests(writer);
-        if let Err(error) = self.disk.write_file(&Snapshot::file(generation), &snapshot.to_bytes(generation)) {
+        // A snapshot keeps a start from reading the generation, and so from finding the keys in it.
+        if let Err(error) = writer.keys.seal(generation) {
+            self.failed("idempotency keys could not be sealed; they stay in memory", &error);
+        } else if let Err(error) = self.disk.write_file(&Snapshot::file(generation), &snapshot.to_bytes(generation)) {
             self.failed("a snapshot could not be written; the next start reads more", &error);
         } else if let Err(error) = self.drop_snapshots() {
             self.failed("an old snapshot could not be removed", &error);

@@ -63,7 +63,16 @@ impl Store {
         }
         self.rotate_if_full(&mut writer);
         let active = writer.active.as_ref().map(|(generation, _)| *generation);
+        let merge = writer.keys.plan(now);
+        self.damaged_keys.store(writer.keys.damaged_total(), Ordering::Relaxed);
         drop(writer);
+        if let Some(merge) = merge {
+            // Long, so beside the writer.
+            let adopted = merge.run().and_then(|merged| self.writer().keys.adopt(merged));
+            if let Err(error) = adopted {
+                self.failed("files of idempotency keys could not be merged", &error);
+            }
+        }
         if let Some(size) = active.and_then(|generation| self.disk.size(generation).ok()) {
             self.active_bytes.store(size, Ordering::Relaxed);
         }
