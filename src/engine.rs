@@ -17,6 +17,7 @@ use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
 use actix::Addr;
 use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
+use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
@@ -24,6 +25,7 @@ use posthaste_events::Draft;
 use posthaste_events::builtin::News;
 use posthaste_events::prepare::Unfit;
 use posthaste_events::seams::{Clock, Random};
+use posthaste_outbox::disk::{Disk, SledDisk};
 use posthaste_outbox::{Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -84,6 +86,9 @@ pub enum StartError {
     /// No thread could be had.
     #[error("no thread for the console: {0}")]
     Thread(#[from] io::Error),
+    /// Only in builds for tests: a fault is wanted that is not known.
+    #[error(transparent)]
+    Fault(#[from] anyhow::Error),
 }
 
 /// Why an event was not recorded.
@@ -107,8 +112,8 @@ impl Engine {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let (print, console) = console()?;
         let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
-        let (outbox, lock) = open(config, &clock, &random)?;
-        let settings = config.settings(&tools);
+        let (outbox, lock) = open(config, &clock, &random).await?;
+        let settings = settings(config, &tools)?;
         let started =
             posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
         let inner = started.await?;
@@ -167,7 +172,7 @@ impl Engine {
             }
             tools
         };
-        let settings = config.settings(&tools);
+        let settings = settings(config, &tools).map_err(|e| StoreError::Failed(e.to_string()))?;
         self.inner.registry.send(Reload(settings)).await.map_err(|_| StoreError::Closed)??;
         *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = (config.clone(), tools);
         Ok(())
@@ -199,7 +204,7 @@ fn console() -> io::Result<(Printer, LinesGuard)> {
 
 type Opened = (Arc<dyn Outbox>, Option<File>);
 
-fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
+async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let limits = Limits {
         retention: config.outbox.retention,
@@ -218,11 +223,36 @@ fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Re
         Store::Sled => {
             let lock = lock(&config.daemon.data_dir)?;
             let path = config.daemon.data_dir.join(OUTBOX_FOLDER);
-            let error = "not built yet".to_owned();
-            let _ = (clock, random, lock);
-            Err(StartError::Outbox { path, error })
+            let dir = path.clone();
+            // Opening reads the disk, which no thread of a runtime should wait for.
+            let opening = tokio::task::spawn_blocking(move || {
+                let disk = SledDisk::open(&dir).map_err(|e| e.to_string())?;
+                let disk = faulty_disk(Arc::new(disk)).map_err(|e| e.to_string())?;
+                drop((disk, clock, random, limits));
+                Err::<MemoryOutbox, _>("not built yet".to_owned())
+            });
+            match opening.await {
+                Ok(Ok(outbox)) => Ok((Arc::new(outbox), Some(lock))),
+                Ok(Err(error)) => Err(StartError::Outbox { path, error }),
+                Err(_) => Err(StartError::Outbox { path, error: "it panicked; see the log".to_owned() }),
+            }
         }
     }
+}
+
+/// What the actors are told; in builds for tests with deliverees that misbehave as wanted.
+fn settings(config: &Config, tools: &Tools) -> anyhow::Result<Settings> {
+    let settings = config.settings(tools);
+    #[cfg(feature = "fault-injection")]
+    let settings = crate::fault::of_this_process()?.settings(settings);
+    Ok(settings)
+}
+
+/// The disk; in builds for tests without what they take out of it.
+fn faulty_disk(disk: Arc<dyn Disk>) -> anyhow::Result<Arc<dyn Disk>> {
+    #[cfg(feature = "fault-injection")]
+    let disk = crate::fault::of_this_process()?.disk(disk);
+    Ok(disk)
 }
 
 /// Makes the data directory where it is missing, for nobody else to read, and locks it.

@@ -44,6 +44,8 @@ pub struct Engine {
     pub snapshot: SnapshotHandle,
     desk: Arc<Desk>,
     ended: tokio::sync::watch::Receiver<bool>,
+    #[cfg(test)]
+    pub(crate) supervisor: Addr<Supervisor>,
 }
 
 /// Why an engine did not start.
@@ -136,6 +138,8 @@ pub(crate) async fn launch(
         halted: None,
     };
     let scheduler = scheduler.start();
+    #[cfg(test)]
+    let kept = supervisor.clone();
     let settings_so_far = Mutex::default();
     let inner =
         Inner { desk: Arc::clone(&desk), inbox, scheduler, supervisor, restarts, settings: settings_so_far, finished };
@@ -143,7 +147,14 @@ pub(crate) async fn launch(
     inner.reload(settings).await?;
     tokio::spawn(sweep(Arc::clone(&desk)));
     let snapshot = desk.snapshot.handle();
-    Ok(Engine { registry: Registry::new(inner).start(), snapshot, desk, ended })
+    Ok(Engine {
+        registry: Registry::new(inner).start(),
+        snapshot,
+        desk,
+        ended,
+        #[cfg(test)]
+        supervisor: kept,
+    })
 }
 
 /// Does the outbox's upkeep until the outbox is closed.

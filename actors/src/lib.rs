@@ -15,6 +15,8 @@ pub mod scheduler;
 pub mod settings;
 mod snapshot;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{Config, Engine, StartError, start};
 pub use registry::Registry;

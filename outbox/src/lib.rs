@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod envelope;
+pub mod idempotency;
 mod ledger;
 mod limits;
 mod listing;

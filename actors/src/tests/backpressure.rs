@@ -1,0 +1,125 @@
+//! What happens when the outbox does not keep up: callers are told, and nothing grows.
+
+use super::House;
+use super::house::{clock, healthy, memory};
+use crate::messages::RecordBatch;
+use posthaste_events::{BoxFuture, DeliveryId, Draft, EventId, EventType, Prepared, SubscriptionId, Timestamp};
+use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
+use posthaste_outbox::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// An outbox that takes no event until it is let go, and counts how many wait.
+struct Stuck {
+    inner: MemoryOutbox,
+    waiting: Arc<AtomicUsize>,
+    go: Arc<tokio::sync::Notify>,
+}
+
+impl Outbox for Stuck {
+    fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
+        let (inner, go, waiting) = (self.inner.clone(), Arc::clone(&self.go), Arc::clone(&self.waiting));
+        waiting.fetch_add(events.len(), Ordering::Relaxed);
+        Box::pin(async move {
+            go.notified().await;
+            waiting.fetch_sub(events.len(), Ordering::Relaxed);
+            inner.record(events, epoch).await
+        })
+    }
+
+    fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
+        self.inner.enroll(wanted)
+    }
+
+    fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
+        self.inner.claim(subscription, want)
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.inner.settle(settlements)
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> BoxFuture<Result<Vec<bool>, StoreError>> {
+        self.inner.renew(leases, lease)
+    }
+
+    fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>> {
+        self.inner.ask(delivery, wish)
+    }
+
+    fn set_standing(&self, s: SubscriptionId, standing: Standing) -> BoxFuture<Result<Option<Standing>, StoreError>> {
+        self.inner.set_standing(s, standing)
+    }
+
+    fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
+        self.inner.roll()
+    }
+
+    fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
+        self.inner.events(query)
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> BoxFuture<Result<Page<DeliveryRow, DeliveryId>, StoreError>> {
+        self.inner.deliveries(query)
+    }
+
+    fn event(&self, id: EventId) -> BoxFuture<Result<Option<EventView>, StoreError>> {
+        self.inner.event(id)
+    }
+
+    fn delivery(&self, id: DeliveryId) -> BoxFuture<Result<Option<DeliveryView>, StoreError>> {
+        self.inner.delivery(id)
+    }
+
+    fn sweep(&self, budget: Duration) -> BoxFuture<Result<Swept, StoreError>> {
+        self.inner.sweep(budget)
+    }
+
+    fn on_due(&self, tell: Box<Tell>) {
+        self.inner.on_due(tell);
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    fn close(&self) -> BoxFuture<Result<(), StoreError>> {
+        self.inner.close()
+    }
+}
+
+#[actix::test]
+async fn callers_beyond_the_bound_are_told_to_come_back_and_what_waits_stays_bounded() {
+    let clock = clock();
+    let (waiting, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let outbox = Arc::new(Stuck { inner: memory(&clock), waiting: Arc::clone(&waiting), go: Arc::clone(&go) });
+    let mut house = House::on(vec![healthy("a")], outbox, clock, true).await;
+    let snapshot = house.engine.snapshot.current();
+    let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();
+    let batch = || RecordBatch { events: vec![event.clone(); 100], epoch: snapshot.epoch };
+    let mut sent: Vec<_> = (0..300).map(|_| tokio::spawn(house.engine.registry.send(batch()))).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let taken = waiting.load(Ordering::Relaxed);
+    assert!((10_000..=16_384).contains(&taken), "{taken} wait");
+
+    let mut refused = 0;
+    for answer in sent.extract_if(.., |task| task.is_finished()) {
+        let answer = answer.await.unwrap().unwrap();
+        assert!(
+            matches!(answer, Err(RecordError::Full { retry_after, .. }) if retry_after > Duration::ZERO),
+            "{answer:?}"
+        );
+        refused += 100;
+    }
+    assert_eq!(refused + taken, 30_000, "each was taken or told at once");
+
+    // Once the outbox goes on so does everything that was taken, and there is room again.
+    for answer in sent {
+        go.notify_one();
+        assert_eq!(answer.await.unwrap().unwrap().unwrap().len(), 100);
+        assert_eq!(house.attempts(100).await.len(), 100);
+    }
+    go.notify_one();
+    assert!(house.engine.registry.send(batch()).await.unwrap().is_ok());
+}
