@@ -17,6 +17,7 @@ use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
 use actix::Addr;
 use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
+use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
@@ -24,7 +25,8 @@ use posthaste_events::Draft;
 use posthaste_events::builtin::News;
 use posthaste_events::prepare::Unfit;
 use posthaste_events::seams::{Clock, Random};
-use posthaste_outbox::{Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
+use posthaste_outbox::disk::{Disk, SledDisk};
+use posthaste_outbox::{GenerationOutbox, Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -48,7 +50,7 @@ pub struct Engine {
     tools: Mutex<(Config, Tools)>,
     _console: LinesGuard,
     /// Held as long as the engine lives: it keeps a second daemon off the data.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 /// Why an engine did not start.
@@ -84,6 +86,9 @@ pub enum StartError {
     /// No thread could be had.
     #[error("no thread for the console: {0}")]
     Thread(#[from] io::Error),
+    /// Only in builds for tests: a fault is wanted that is not known.
+    #[error(transparent)]
+    Fault(#[from] anyhow::Error),
 }
 
 /// Why an event was not recorded.
@@ -107,8 +112,10 @@ impl Engine {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let (print, console) = console()?;
         let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
-        let (outbox, lock) = open(config, &clock, &random)?;
-        let settings = config.settings(&tools);
+        // Whatever the outbox: one data directory is one daemon's.
+        let lock = lock(&config.daemon.data_dir)?;
+        let outbox = open(config, &clock, &random).await?;
+        let settings = settings(config, &tools)?;
         let started =
             posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
         let inner = started.await?;
@@ -167,7 +174,7 @@ impl Engine {
             }
             tools
         };
-        let settings = config.settings(&tools);
+        let settings = settings(config, &tools).map_err(|e| StoreError::Failed(e.to_string()))?;
         self.inner.registry.send(Reload(settings)).await.map_err(|_| StoreError::Closed)??;
         *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = (config.clone(), tools);
         Ok(())
@@ -197,9 +204,11 @@ fn console() -> io::Result<(Printer, LinesGuard)> {
     Ok((Arc::new(print), guard))
 }
 
-type Opened = (Arc<dyn Outbox>, Option<File>);
-
-fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
+async fn open(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn Outbox>, StartError> {
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let limits = Limits {
         retention: config.outbox.retention,
@@ -212,17 +221,40 @@ fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Re
         // Settled events that stay for a second are as good as forgotten: nothing of them is kept, which is what a
         // benchmark compares the real store with.
         Store::Memory if limits.retention <= Duration::from_secs(1) => {
-            Ok((Arc::new(MemoryOutbox::forgetting(clock, random, limits)), None))
+            Ok(Arc::new(MemoryOutbox::forgetting(clock, random, limits)))
         }
-        Store::Memory => Ok((Arc::new(MemoryOutbox::new(clock, random, limits)), None)),
+        Store::Memory => Ok(Arc::new(MemoryOutbox::new(clock, random, limits))),
         Store::Sled => {
-            let lock = lock(&config.daemon.data_dir)?;
             let path = config.daemon.data_dir.join(OUTBOX_FOLDER);
-            let error = "not built yet".to_owned();
-            let _ = (clock, random, lock);
-            Err(StartError::Outbox { path, error })
+            let dir = path.clone();
+            // Opening reads the disk, which no thread of a runtime should wait for.
+            let opening = tokio::task::spawn_blocking(move || {
+                let disk = SledDisk::open(&dir).map_err(|e| e.to_string())?;
+                let disk = faulty_disk(Arc::new(disk)).map_err(|e| e.to_string())?;
+                GenerationOutbox::open(disk, clock, random, limits).map_err(|e| e.to_string())
+            });
+            match opening.await {
+                Ok(Ok(outbox)) => Ok(Arc::new(outbox)),
+                Ok(Err(error)) => Err(StartError::Outbox { path, error }),
+                Err(_) => Err(StartError::Outbox { path, error: "it panicked; see the log".to_owned() }),
+            }
         }
     }
+}
+
+/// What the actors are told; in builds for tests with deliverees that misbehave as wanted.
+fn settings(config: &Config, tools: &Tools) -> anyhow::Result<Settings> {
+    let settings = config.settings(tools);
+    #[cfg(feature = "fault-injection")]
+    let settings = crate::fault::of_this_process()?.settings(settings);
+    Ok(settings)
+}
+
+/// The disk; in builds for tests without what they take out of it.
+fn faulty_disk(disk: Arc<dyn Disk>) -> anyhow::Result<Arc<dyn Disk>> {
+    #[cfg(feature = "fault-injection")]
+    let disk = crate::fault::of_this_process()?.disk(disk);
+    Ok(disk)
 }
 
 /// Makes the data directory where it is missing, for nobody else to read, and locks it.
@@ -261,6 +293,40 @@ mod tests {
         assert!(refused.contains("in use") && refused.contains("data") && refused.contains(&who), "{refused}");
         drop(held);
         assert!(lock(&data).is_ok());
+    }
+
+    /// A configuration in memory with a console for these events.
+    fn config(home: &Path, events: &str) -> Config {
+        let file = home.join("config.toml");
+        let text = format!(
+            "outbox.engine = \"memory\"\ncatalogue = {{ files = [], undeclared = \"accept\" }}\n\n\
+             [[subscription]]\nname = \"eye\"\ndeliveree = \"console\"\nevents = [\"{events}\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        crate::config::load(&file, &crate::config::Env::new()).unwrap()
+    }
+
+    fn draft(event_type: &str) -> Draft {
+        Draft::new(posthaste_events::EventType::parse(event_type).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_embedded_engine_records_delivers_reloads_and_stops() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&config(home.path(), "a:**")).await.unwrap();
+        let mut attempts = engine.watch().await.unwrap();
+        let first = engine.record(draft("a:b")).await.unwrap();
+        assert_eq!(first.deliveries, 1);
+        let watched = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await.unwrap().unwrap();
+        assert_eq!((watched.event, watched.subscription.as_str()), (first.id, "eye"));
+
+        engine.reload(&config(home.path(), "other:**")).await.unwrap();
+        assert_eq!(engine.record(draft("a:b")).await.unwrap().deliveries, 0);
+        assert!(matches!(engine.record(draft("posthaste:test")).await, Err(NotRecorded::Unfit(_))));
+
+        engine.stop(Duration::from_secs(1)).await.unwrap();
+        assert!(matches!(engine.record(draft("a:b")).await, Err(NotRecorded::Refused(_))));
+        engine.stop(Duration::ZERO).await.unwrap();
     }
 
     #[test]

@@ -25,6 +25,14 @@ pub struct Faults {
     panics_end: bool,
 }
 
+/// What this process lives without, as `POSTHASTE_FAULT` says.
+///
+/// # Errors
+/// As [`Faults::read`].
+pub fn of_this_process() -> Result<Faults> {
+    Faults::read(std::env::var("POSTHASTE_FAULT").ok().as_deref())
+}
+
 impl Faults {
     /// Reads the words of `POSTHASTE_FAULT`; none where it is absent.
     ///

@@ -4,8 +4,8 @@
 //! says that its delivery failed.
 
 use std::io::{self, Write};
-#[cfg(test)]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -29,13 +29,15 @@ pub(crate) struct Lines(SyncSender<Entry>);
 #[must_use]
 pub(crate) struct LinesGuard {
     queue: SyncSender<Entry>,
+    ending: Arc<AtomicBool>,
     done: Receiver<()>,
 }
 
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    End,
+    /// Wakes the writer to look whether it should end.
+    Look,
 }
 
 /// Asked before each piece is written for something to be said behind it.
@@ -54,12 +56,14 @@ impl Lines {
     ) -> io::Result<(Self, LinesGuard)> {
         let (queue, entries) = sync_channel(queue_max);
         let (tell, done) = sync_channel(1);
+        let ending = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&ending);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            write_all(out, &entries, remark);
+            write_all(out, &entries, &ended, remark);
             // Nobody waits where the process goes on.
             let _ = tell.try_send(());
         })?;
-        Ok((Self(queue.clone()), LinesGuard { queue, done }))
+        Ok((Self(queue.clone()), LinesGuard { queue, ending, done }))
     }
 
     /// Puts a line, its end included; never waits.
@@ -73,41 +77,41 @@ impl Lines {
 
 impl Drop for LinesGuard {
     fn drop(&mut self) {
-        // A stream that is stuck with a full queue is not waited for.
-        if self.queue.try_send(Entry::End).is_ok() {
-            let _ = self.done.recv_timeout(FLUSH_WAIT_MAX);
-        }
+        self.ending.store(true, Ordering::SeqCst);
+        // A full queue needs no waking: its writer looks after each piece.
+        let _ = self.queue.try_send(Entry::Look);
+        // A stream that is stuck is not waited for any longer.
+        let _ = self.done.recv_timeout(FLUSH_WAIT_MAX);
     }
 }
 
-fn write_all(mut out: impl Write, entries: &Receiver<Entry>, mut remark: Box<Remark>) {
+fn write_all(mut out: impl Write, entries: &Receiver<Entry>, ending: &AtomicBool, mut remark: Box<Remark>) {
     let mut piece = Vec::with_capacity(PIECE_BYTES);
-    while let Some(end) = next_piece(entries, &mut piece) {
+    loop {
+        // What was put before the end is written; what comes behind it has no promise.
+        let first = if ending.load(Ordering::SeqCst) { entries.try_recv().ok() } else { entries.recv().ok() };
+        let Some(first) = first else { return };
+        gather(first, entries, &mut piece);
         if let Some(remark) = remark() {
             piece.extend_from_slice(remark.as_bytes());
         }
         // Whoever reads it may be gone; there is no other place to say so.
         let _ = out.write_all(&piece).and_then(|()| out.flush());
         piece.clear();
-        if end {
-            return;
-        }
     }
 }
 
-/// Waits for lines and takes as many as there are, up to about [`PIECE_BYTES`]; true at the end, `None` behind it.
-fn next_piece(entries: &Receiver<Entry>, piece: &mut Vec<u8>) -> Option<bool> {
-    let mut next = Some(entries.recv().ok()?);
+/// Takes as many lines as there are, up to about [`PIECE_BYTES`].
+fn gather(first: Entry, entries: &Receiver<Entry>, piece: &mut Vec<u8>) {
+    let mut next = Some(first);
     while let Some(entry) = next.take() {
-        match entry {
-            Entry::End => return Some(true),
-            Entry::Line(line) => piece.extend_from_slice(&line),
+        if let Entry::Line(line) = entry {
+            piece.extend_from_slice(&line);
         }
         if piece.len() < PIECE_BYTES {
             next = entries.try_recv().ok();
         }
     }
-    Some(false)
 }
 
 /// A place to write to that a test can hold shut.

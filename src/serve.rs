@@ -34,6 +34,8 @@ const WORKERS_MAX: usize = 8;
 /// # Errors
 /// It could not start: the data is in use or unreadable, the port is taken. Or it could not stop well.
 pub fn run(config: Config, env: Env) -> anyhow::Result<()> {
+    #[cfg(feature = "fault-injection")]
+    crate::fault::of_this_process()?.begin();
     raise_descriptors();
     actix_web::rt::System::new().block_on(async {
         // From here on no signal ends the process by itself.

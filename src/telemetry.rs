@@ -15,6 +15,9 @@ const LINE_MAX: usize = 8 * 1024;
 /// Lines that may wait to be written.
 const QUEUE_MAX: usize = 8_192;
 
+/// What is logged where nothing is said: the HTTP server's own steps are nobody's news.
+const DEFAULT_LEVEL: &str = "info,actix_server=warn";
+
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// How many log lines found no room since the start.
@@ -50,7 +53,7 @@ pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard>
     let filter = match level {
         Some(level) => EnvFilter::try_new(level)?,
         None if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => EnvFilter::try_from_default_env()?,
-        None => EnvFilter::new("info"),
+        None => EnvFilter::new(DEFAULT_LEVEL),
     };
     let colors = io::stderr().is_terminal();
     let (lines, guard) = Lines::start("log", io::stderr(), QUEUE_MAX, notices(format, &DROPPED))?;

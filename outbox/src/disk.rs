@@ -20,7 +20,8 @@ pub type Row = (Vec<u8>, Bytes);
 /// A disk that failed, or whose bytes are not what was written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DiskError {
-    /// A call failed; after a failed [`Keyspace::sync`] the keyspace is poisoned: close it, never sync it again.
+    /// A call failed; after a failed [`Keyspace::sync`] or [`Keyspace::apply`] the keyspace is poisoned: every call on it
+    /// fails. Close it, open it again to read it, write to another one.
     #[error("{0}")]
     Failed(String),
     /// There is no space left.
@@ -74,7 +75,10 @@ pub trait Disk: Send + Sync + 'static {
 /// One keyspace. Rows are put, never changed in place with another meaning, never deleted one by one.
 pub trait Keyspace: Send + Sync {
     /// Puts rows, all or none of them; visible when it returns, durable only after [`Keyspace::sync`]. Values are at most
-    /// [`VALUE_MAX`] bytes long.
+    /// [`VALUE_MAX`] bytes long, keys [`crate::envelope::KEY_MAX`].
+    ///
+    /// After [`DiskError::NoSpace`] nothing was put, and it may be tried again. After another failure the rows may be
+    /// there or not, and the keyspace is poisoned.
     fn apply(&self, rows: Vec<Row>) -> Result<(), DiskError>;
 
     /// Makes everything that was applied durable. A failure is final.
@@ -90,8 +94,11 @@ pub trait Keyspace: Send + Sync {
     fn close(self: Box<Self>);
 }
 
-/// How long a value may be, in bytes: sled moves longer ones into files that it never syncs.
-pub const VALUE_MAX: usize = 15 * 1024;
+/// How long a value may be, in bytes.
+///
+/// sled writes a page of more than 131,020 bytes into a file of its own that is never synced, and a page holds up to 17
+/// rows: so long may a row be that 17 of them, with keys of [`crate::envelope::KEY_MAX`] bytes, stay under that.
+pub const VALUE_MAX: usize = 7 * 1024;
 
 /// Whether a file of a disk may be named so: `[a-z0-9.-]+`, at most 128 characters, no dot at the start, and not as the
 /// disk names what is its own.
@@ -104,4 +111,12 @@ fn is_file_name(name: &str) -> bool {
 fn is_generation(name: &str) -> bool {
     let digits = name.strip_prefix("gen-").unwrap_or_default();
     digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Refuses rows that are longer than a keyspace takes: a mistake of the caller that must not reach the disk.
+fn check_lengths(rows: &[Row]) -> Result<(), DiskError> {
+    let wrong = rows.iter().find(|(key, value)| key.len() > crate::envelope::KEY_MAX || value.len() > VALUE_MAX);
+    wrong.map_or(Ok(()), |(key, value)| {
+        Err(DiskError::Failed(format!("a row of {} and {} bytes is too long", key.len(), value.len())))
+    })
 }

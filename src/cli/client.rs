@@ -206,10 +206,13 @@ impl Client {
         if let Some(title) = title.filter(|t| Some(t.as_str()) != status.canonical_reason()) {
             told.push_str(&format!(": {title}"));
         }
-        if let Some(detail) = said.and_then(|s| text(s, "detail")) {
+        let errors = said.and_then(|s| s.get("errors")).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        // A single field's error is often the detail itself, and stands once then.
+        let repeated = |detail: &String| errors.iter().any(|e| text(e, "detail").as_ref() == Some(detail));
+        if let Some(detail) = said.and_then(|s| text(s, "detail")).filter(|d| !repeated(d)) {
             told.push_str(&format!(": {detail}"));
         }
-        for error in said.and_then(|s| s.get("errors")).and_then(Value::as_array).into_iter().flatten() {
+        for error in errors {
             let at = text(error, "pointer").unwrap_or_default();
             let detail = text(error, "detail").unwrap_or_default();
             told.push_str(&format!("\n  {at}: {detail}"));

@@ -92,6 +92,14 @@ pub(super) async fn run(listen: Listen) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(failed)?;
     let mut output = Output::stdout();
     output.line(&format!("listening on http://{address}/"))?;
+    tokio::select! {
+        done = receive_all(listener, listen, output) => done,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+/// Receives until nobody reads what is printed any more.
+async fn receive_all(listener: TcpListener, listen: Listen, output: Output) -> Result<(), Failure> {
     let keys = match listen.secret.as_slice() {
         [] => vec![secret(DEVELOPMENT_SECRET).map_err(Failure::Usage)?],
         given => given.to_vec(),
@@ -109,7 +117,6 @@ pub(super) async fn run(listen: Listen) -> Result<(), Failure> {
                 }
             },
             Some(error) = output_closed.recv() => return Err(Failure::Output(error)),
-            _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }
 }
@@ -258,82 +265,4 @@ fn judge(headers: &HeaderMap, body: &[u8], keys: &[Key], now: Duration) -> Verdi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "evt_1";
-    const AT: u64 = 1_732_000_000;
-    const BODY: &[u8] = br#"{"type":"a:b","data":{}}"#;
-
-    fn one(key: &Key) -> &[Key] {
-        std::slice::from_ref(key)
-    }
-
-    fn signed(key: &Key, at: &str) -> HeaderMap {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).unwrap();
-        mac.update(format!("{ID}.{at}.").as_bytes());
-        mac.update(BODY);
-        let signature = format!("v2,x v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        [("webhook-id", ID), ("webhook-timestamp", at), ("webhook-signature", &signature)]
-            .into_iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect::<HeaderMap>()
-    }
-
-    #[test]
-    fn a_signature_is_judged_and_what_is_wrong_is_said() {
-        let (ours, other) = (secret(DEVELOPMENT_SECRET).unwrap(), Key(vec![7; 32]));
-        let headers = signed(&ours, &AT.to_string());
-        let judged =
-            |headers: &HeaderMap, body: &[u8], keys: &[Key], now| judge(headers, body, keys, Duration::from_secs(now));
-        assert_eq!(judged(&headers, BODY, one(&ours), AT + 300), Verdict::Good);
-        assert_eq!(judged(&headers, BODY, &[other.clone(), ours.clone()], AT), Verdict::Good);
-        assert_eq!(judged(&headers, BODY, one(&other), AT), Verdict::Other);
-        assert_eq!(judged(&headers, b"{}", one(&ours), AT), Verdict::Other);
-        assert_eq!(judged(&headers, BODY, one(&ours), AT + 301), Verdict::Stale(301));
-        assert_eq!(judged(&headers, BODY, one(&ours), AT - 301), Verdict::Stale(301));
-        assert_eq!(judged(&signed(&ours, "soon"), BODY, one(&ours), AT), Verdict::NoTime);
-        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
-            let mut without = headers.clone();
-            without.remove(name);
-            assert_eq!(judged(&without, BODY, one(&ours), AT), Verdict::Missing(name));
-        }
-        let mut unversioned = headers;
-        unversioned.insert("webhook-signature", "abc".parse().unwrap());
-        assert_eq!(judged(&unversioned, BODY, one(&ours), AT), Verdict::NoVersion);
-    }
-
-    /// The published example of the Standard Webhooks specification, so that both sides are not wrong alike.
-    #[test]
-    fn the_example_of_the_specification_holds() {
-        let key = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let headers: HeaderMap = [
-            ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
-            ("webhook-timestamp", "1614265330"),
-            ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-        .collect();
-        let now = Duration::from_secs(1_614_265_330);
-        assert_eq!(judge(&headers, br#"{"test": 2432232314}"#, one(&key), now), Verdict::Good);
-    }
-
-    #[test]
-    fn a_wrong_secret_or_delay_is_wrong_use() {
-        assert!(
-            secret("").is_err()
-                && secret("whsec_").is_err()
-                && secret("whsec_!!!").is_err()
-                && secret("hello").is_err()
-        );
-        assert!(delay("300").is_err() && delay("300ms").is_ok());
-        assert_eq!(format!("{:?}", secret(DEVELOPMENT_SECRET).unwrap()), "Key(…)");
-    }
-
-    #[test]
-    fn a_body_is_shown_on_one_line_and_cut() {
-        assert_eq!(shown(b"a\n\x1b[2J"), "a\\n\\u{1b}[2J");
-        assert!(shown("x".repeat(9999).as_bytes()).chars().count() < SHOWN_MAX + 3);
-    }
-}
+mod tests;

@@ -12,9 +12,9 @@ const PAGE_MAX: usize = 1000;
 /// How many pages without a row are read before a listing is taken to be stuck.
 const EMPTY_PAGES_MAX: usize = 10_000;
 
-const EVENT_COLUMNS: [Column; 5] =
+const EVENT_COLUMNS: [Column<'static>; 5] =
     [("ID", "id"), ("TYPE", "type"), ("KEY", "key"), ("TENANT", "tenant"), ("RECORDED", "recorded_at")];
-const DELIVERY_COLUMNS: [Column; 7] = [
+const DELIVERY_COLUMNS: [Column<'static>; 7] = [
     ("ID", "id"),
     ("TYPE", "type"),
     ("SUBSCRIPTION", "subscription"),
@@ -23,7 +23,7 @@ const DELIVERY_COLUMNS: [Column; 7] = [
     ("NEXT", "next_attempt_at"),
     ("REASON", "reason"),
 ];
-const SUBSCRIPTION_COLUMNS: [Column; 6] = [
+const SUBSCRIPTION_COLUMNS: [Column<'static>; 6] = [
     ("NAME", "name"),
     ("DELIVEREE", "deliveree"),
     ("STATE", "state"),
@@ -209,7 +209,7 @@ async fn list(
     what: &str,
     filters: &[(&'static str, Option<String>)],
     page: &Paging,
-    columns: &[Column],
+    columns: &[Column<'_>],
     output: &mut Output,
 ) -> Result<(), Failure> {
     let client = Client::new(&page.daemon)?;

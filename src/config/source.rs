@@ -12,6 +12,9 @@ use toml_edit::{Document, Item, Table};
 /// How long a configuration or catalogue file may be, in bytes: 4 MiB.
 pub(super) const FILE_MAX: u64 = 4 * 1024 * 1024;
 
+/// How deep tables and arrays may be nested.
+const DEPTH_MAX: usize = 32;
+
 /// The folder that relative paths of a configuration are seen from.
 pub(super) fn folder(path: &Path) -> PathBuf {
     match path.parent() {
@@ -34,9 +37,19 @@ pub(super) fn parse(path: &Path, problems: &mut Problems) -> Option<Node> {
 
 /// Parses a file's text.
 pub(super) fn parse_text(text: &str, path: &Path, problems: &mut Problems) -> Option<Node> {
-    let lines = Lines { file: path.into(), starts: line_starts(text) };
+    let mut lines = Lines::of(text, path);
     match Document::parse(text) {
-        Ok(document) => Some(lines.table(document.as_table(), &lines.place(Some(0..0), None))),
+        Ok(document) => {
+            let root = lines.table(document.as_table(), &lines.place(Some(0..0), None), DEPTH_MAX);
+            if let Some(place) = lines.too_deep.take() {
+                problems.add(
+                    &place,
+                    format!("this is nested deeper than {DEPTH_MAX} levels"),
+                    "nothing here needs that",
+                );
+            }
+            Some(root)
+        }
         Err(error) => {
             let place = lines.place(error.span().or(Some(0..0)), None);
             let what = format!("this is not TOML: {}", error.message().trim());
@@ -56,17 +69,19 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Where the lines of a file begin.
+/// Builds the tree: where the lines of a file begin, and where it was nested too deep.
 struct Lines {
     file: Arc<Path>,
     starts: Vec<usize>,
-}
-
-fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+    too_deep: Option<Place>,
 }
 
 impl Lines {
+    fn of(text: &str, file: &Path) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file: file.into(), starts, too_deep: None }
+    }
+
     fn place(&self, span: Option<Range<usize>>, otherwise: Option<&Place>) -> Place {
         match (span, otherwise) {
             // A table that only its children imply has no place of its own.
@@ -79,29 +94,37 @@ impl Lines {
         }
     }
 
-    fn table(&self, table: &Table, outer: &Place) -> Node {
+    /// One level further down; `None` where that is too deep, which is noted the first time. Dots and braces multiply in
+    /// TOML, so what the parser bounds could still be thousands of levels: more than a stack holds.
+    fn deeper(&mut self, levels: usize, place: &Place) -> Option<usize> {
+        if levels == 0 {
+            self.too_deep.get_or_insert_with(|| place.clone());
+        }
+        levels.checked_sub(1)
+    }
+
+    fn table(&mut self, table: &Table, outer: &Place, levels: usize) -> Node {
         let place = self.place(table.span(), Some(outer));
-        let entry = |(key, item): (&str, &Item)| {
-            let at = self.place(table.key(key).and_then(toml_edit::Key::span), Some(&place));
-            self.item(item, &at).map(|node| Entry { key: key.to_owned(), place: at, node })
-        };
-        let entries = table.iter().filter_map(entry).collect();
+        let mut entries = Vec::with_capacity(table.len());
+        if let Some(levels) = self.deeper(levels, &place) {
+            for (key, item) in table {
+                let at = self.place(table.key(key).and_then(toml_edit::Key::span), Some(&place));
+                let node = match item {
+                    Item::None => continue,
+                    Item::Value(value) => self.value(value, &at, levels),
+                    Item::Table(table) => self.table(table, &at, levels),
+                    Item::ArrayOfTables(tables) => {
+                        let nodes = tables.iter().map(|t| self.table(t, &at, levels)).collect();
+                        Node::new(Value::Array(nodes), at.clone())
+                    }
+                };
+                entries.push(Entry { key: key.to_owned(), place: at, node });
+            }
+        }
         Node::new(Value::Table(entries), place)
     }
 
-    fn item(&self, item: &Item, outer: &Place) -> Option<Node> {
-        match item {
-            Item::None => None,
-            Item::Value(value) => Some(self.value(value, outer)),
-            Item::Table(table) => Some(self.table(table, outer)),
-            Item::ArrayOfTables(tables) => {
-                let nodes = tables.iter().map(|t| self.table(t, outer)).collect();
-                Some(Node::new(Value::Array(nodes), outer.clone()))
-            }
-        }
-    }
-
-    fn value(&self, value: &toml_edit::Value, outer: &Place) -> Node {
+    fn value(&mut self, value: &toml_edit::Value, outer: &Place, levels: usize) -> Node {
         let place = self.place(value.span(), Some(outer));
         let value = match value {
             toml_edit::Value::String(text) => Value::String(text.value().clone()),
@@ -109,26 +132,32 @@ impl Lines {
             toml_edit::Value::Float(n) => Value::Float(*n.value()),
             toml_edit::Value::Boolean(b) => Value::Boolean(*b.value()),
             toml_edit::Value::Datetime(date) => Value::Date(date.value().to_string()),
-            toml_edit::Value::Array(array) => Value::Array(array.iter().map(|v| self.value(v, &place)).collect()),
+            toml_edit::Value::Array(array) => Value::Array(match self.deeper(levels, &place) {
+                Some(levels) => array.iter().map(|v| self.value(v, &place, levels)).collect(),
+                None => Vec::new(),
+            }),
             toml_edit::Value::InlineTable(table) => {
-                let entry = |(key, v): (&str, &toml_edit::Value)| {
-                    let at = self.place(table.key(key).and_then(toml_edit::Key::span), Some(&place));
-                    Entry { key: key.to_owned(), node: self.value(v, &at), place: at }
-                };
-                Value::Table(table.iter().map(entry).collect())
+                let mut entries = Vec::with_capacity(table.len());
+                if let Some(levels) = self.deeper(levels, &place) {
+                    for (key, v) in table {
+                        let at = self.place(table.key(key).and_then(toml_edit::Key::span), Some(&place));
+                        entries.push(Entry { key: key.to_owned(), node: self.value(v, &at, levels), place: at });
+                    }
+                }
+                Value::Table(entries)
             }
         };
         Node::new(value, place)
     }
 }
 
-/// Reads one value of TOML; `None` where the text is none.
+/// Reads one value of TOML; `None` where the text is none, or is nested too deep.
 pub(super) fn parse_value(text: &str, place: &Place) -> Option<Node> {
     let value: toml_edit::Value = text.trim().parse().ok()?;
-    let lines = Lines { file: Path::new("").into(), starts: vec![0] };
-    let mut node = lines.value(&value, place);
+    let mut lines = Lines::of("", Path::new(""));
+    let mut node = lines.value(&value, place, DEPTH_MAX);
     put_at(&mut node, place);
-    Some(node)
+    lines.too_deep.is_none().then_some(node)
 }
 
 /// Gives a tree the place of the variable that it came from.

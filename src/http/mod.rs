@@ -27,9 +27,9 @@ pub use desk::Desk;
 
 use crate::metrics::{Counters, Route};
 use access::Caller;
-use actix_web::dev::{Server, Service as _, ServiceResponse};
+use actix_web::dev::{Server, Service as _, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, guard, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, Resource, guard, web};
 use intake::Intake;
 use posthaste_events::prepare::Snapshot;
 use posthaste_events::seams::Clock;
@@ -161,7 +161,7 @@ async fn nothing_here() -> Result<HttpResponse, Problem> {
 }
 
 /// Counts an answer, and closes the connections of a daemon that stops.
-fn answered<B>(shared: &Shared, route: Route, response: &mut ServiceResponse<B>) {
+fn answered(shared: &Shared, route: Route, response: &mut ServiceResponse) {
     shared.counters.answered(route, response.status().as_u16());
     if shared.is_stopping() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -186,22 +186,21 @@ impl Drop for Active {
 }
 
 /// The application of one worker.
-macro_rules! application {
-    ($shared:expr) => {{
-        let shared: web::Data<Shared> = $shared;
-        App::new().app_data(shared.clone()).configure(routes).default_service(web::to(nothing_here)).wrap_fn(
-            move |request, service| {
-                let active = Active::new(&shared);
-                let route = Route::of(request.path());
-                let answer = service.call(request);
-                async move {
-                    let mut response = answer.await?;
-                    answered(&active.0, route, &mut response);
-                    Ok(response)
-                }
-            },
-        )
-    }};
+fn routed(
+    shared: web::Data<Shared>,
+) -> App<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()>> {
+    App::new().app_data(shared.clone()).configure(routes).default_service(web::to(nothing_here)).wrap_fn(
+        move |request, service| {
+            let active = Active::new(&shared);
+            let route = Route::of(request.path());
+            let answer = service.call(request);
+            async move {
+                let mut response = answer.await?;
+                answered(&active.0, route, &mut response);
+                Ok(response)
+            }
+        },
+    )
 }
 
 /// Listens; the server runs as long as the future that is returned is polled.
@@ -213,7 +212,7 @@ pub fn listen(
     address: SocketAddr,
     workers: usize,
 ) -> std::io::Result<(Server, Vec<SocketAddr>)> {
-    let server = HttpServer::new(move || application!(shared.clone()))
+    let server = HttpServer::new(move || routed(shared.clone()))
         .workers(workers)
         .max_connections(CONNECTIONS_MAX)
         .keep_alive(IDLE_MAX)

@@ -1,1 +1,8 @@
+//! Every route and every status, over the real registry on an outbox in memory; what such an outbox never answers
+//! comes from an actor that stands in.
 
+mod bodies;
+mod reading;
+mod refusing;
+mod sockets;
+mod stage;

@@ -3,6 +3,7 @@
 use crate::{Request, held};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 /// The two lists; clones share them.
@@ -23,7 +24,7 @@ struct Books {
 }
 
 /// What the comparison found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Difference {
     /// How many events were acknowledged.
     pub promised: usize,
@@ -33,6 +34,15 @@ pub struct Difference {
     pub wrong_id: Vec<u64>,
     /// How many arrivals were repeats.
     pub repeats: u64,
+}
+
+impl fmt::Debug for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let few = |numbers: &[u64]| numbers.iter().take(8).map(u64::to_string).collect::<Vec<_>>().join(", ");
+        write!(f, "{} acknowledged, {} lost ({}), ", self.promised, self.lost.len(), few(&self.lost))?;
+        write!(f, "{} under a wrong id ({}), ", self.wrong_id.len(), few(&self.wrong_id))?;
+        write!(f, "{} repeats", self.repeats)
+    }
 }
 
 impl Ledger {

@@ -25,6 +25,9 @@ pub(super) fn decide(outcome: &Outcome, tried: Tried, policy: &RetryPolicy, rand
     let then = match outcome {
         Outcome::Delivered(_) => Then::Delivered,
         Outcome::Rejected(detail) => Then::Dead(reason("rejected", detail.error.as_deref(), detail.status)),
+        Outcome::Unattempted(detail) if tried.owed_for >= policy.give_up_after && !tried.kept => {
+            Then::Dead(reason("give_up_after", detail.error.as_deref(), detail.status))
+        }
         Outcome::Unattempted(_) => Then::RetryIn(soon(random)),
         Outcome::Retry { detail, after } => {
             let jitter = random.unit();
@@ -106,10 +109,11 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_tried_is_tried_again_within_five_seconds_and_never_dies() {
-        let (then, _) = decide(&Outcome::Unattempted(Detail::default()), tried(99, 10_000), &policy(), &Half);
-        let Then::RetryIn(wait) = then else { panic!("{then:?}") };
+    fn what_could_not_be_tried_is_tried_again_within_five_seconds_until_its_time_is_over() {
+        let of = |t| decide(&Outcome::Unattempted(Detail::error("resolver: away")), t, &policy(), &Half).0;
+        let Then::RetryIn(wait) = of(tried(99, 99)) else { panic!("{:?}", of(tried(99, 99))) };
         assert!((Duration::from_secs(1)..=Duration::from_secs(5)).contains(&wait));
+        assert_eq!(of(tried(1, 100)), Then::Dead("give_up_after: resolver: away".into()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::connect::Connector;
 use super::pool::{Connection, Pool, Request};
 use super::target::Target;
-use super::{Answer, Carried, Failure};
+use super::{Answer, Carried, Failure, Progress, Stage};
 use bytes::Bytes;
 use http_body_util::Full;
 use http_client::{HttpClient, async_trait};
@@ -28,9 +28,15 @@ impl Client {
 
     /// Sends a request that is ready to go, and again only where it never left: a kept connection may have been closed
     /// by the other side in the meantime.
-    async fn exchange(&self, target: &Target, mut request: Request) -> Result<(Connection, Head), Failure> {
+    async fn exchange(
+        &self,
+        target: &Target,
+        mut request: Request,
+        progress: &Progress,
+    ) -> Result<(Connection, Head), Failure> {
         for _ in 1..TRIES_MAX {
             let Some(mut connection) = self.pool.take(target.origin()) else { break };
+            progress.at(Stage::Answering);
             match connection.send(request).await {
                 Ok(answer) => return Ok((connection, answer)),
                 Err(mut unsent) => match unsent.take_message() {
@@ -39,7 +45,8 @@ impl Client {
                 },
             }
         }
-        let stream = self.connector.connect(target.origin()).await?;
+        let stream = self.connector.connect(target.origin(), progress).await?;
+        progress.at(Stage::Answering);
         let mut connection = Connection::new(stream).await.map_err(|e| Failure::exchanging(&e))?;
         match connection.send(request).await {
             Ok(answer) => Ok((connection, answer)),
@@ -54,16 +61,16 @@ type Head = hyper::Response<Incoming>;
 impl HttpClient for Client {
     async fn send(&self, mut request: http_client::Request) -> Result<http_client::Response, http_client::Error> {
         let carried = request.ext_mut().remove::<Carried>();
-        let (target, body) = match carried {
-            Some(Carried { target, body }) => (target, body),
+        let (target, body, progress) = match carried {
+            Some(Carried { target, body, progress }) => (target, body, progress),
             // A request that surf's own way of writing made.
             None => {
                 let target = Target::parse(request.url().as_str()).map_err(|e| bad(format!("the URL {e}")))?;
-                (Arc::new(target), Bytes::from(request.body_bytes().await?))
+                (Arc::new(target), Bytes::from(request.body_bytes().await?), Progress::default())
             }
         };
         let outgoing = outgoing(&request, &target, body)?;
-        let (connection, answer) = self.exchange(&target, outgoing).await.map_err(raise)?;
+        let (connection, answer) = self.exchange(&target, outgoing, &progress).await.map_err(raise)?;
         Ok(Answer::response(answer, connection, self.pool.clone(), target))
     }
 }

@@ -1,9 +1,9 @@
 //! Opens connections: resolves, asks the guard for each address, opens the socket, makes the TLS handshake.
 
-use super::Failure;
 use super::resolve::{Resolve, ResolveError};
 use super::target::Origin;
 use super::tls::{Tls, server_name};
+use super::{Failure, Progress, Stage};
 use crate::guard::Guard;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -37,14 +37,17 @@ impl Connector {
     }
 
     /// Opens a connection. It has no bound of its own: whoever asks drops it at the deadline.
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<Box<dyn Stream>, Failure> {
+    pub(super) async fn connect(&self, origin: &Origin, progress: &Progress) -> Result<Box<dyn Stream>, Failure> {
+        progress.at(Stage::Resolving);
         let addresses = self.addresses(origin).await?;
+        progress.at(Stage::Connecting);
         let socket = self.dial(addresses, origin.port).await?;
         // Requests are written whole; waiting for more would only delay them. Where it fails it costs time, no more.
         let _ = socket.set_nodelay(true);
         if !origin.tls {
             return Ok(Box::new(socket));
         }
+        progress.at(Stage::Handshaking);
         let name = server_name(&origin.host).map_err(Failure::Tls)?;
         let stream = self.tls.connector().map_err(Failure::Tls)?.connect(name, socket).await;
         Ok(Box::new(stream.map_err(|e| Failure::Tls(e.to_string()))?))

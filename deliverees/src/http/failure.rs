@@ -86,3 +86,15 @@ fn chain(error: &dyn Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_descriptor_left_is_our_own_fault() {
+        for (number, ours) in [(23, true), (24, true), (111, false)] {
+            assert_eq!(Failure::connecting(&io::Error::from_raw_os_error(number)).is_ours(), ours);
+        }
+    }
+}

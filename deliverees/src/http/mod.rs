@@ -9,12 +9,14 @@ mod client;
 mod connect;
 mod failure;
 mod pool;
+mod progress;
 mod resolve;
 mod target;
 mod tls;
 
 pub use answer::{Answer, Enough};
 pub use failure::Failure;
+pub use progress::{Progress, Stage};
 pub use resolve::{Resolve, ResolveError, SystemResolver};
 pub use target::{Target, TargetError, URL_MAX};
 
@@ -51,6 +53,7 @@ impl Default for Bounds {
 #[derive(Debug, Clone)]
 pub struct Http {
     front: surf::Client,
+    resolver: Arc<dyn Resolve>,
 }
 
 /// What a client is made of.
@@ -82,6 +85,8 @@ pub struct Outgoing {
     pub headers: Vec<(HeaderName, String)>,
     /// The body.
     pub body: Bytes,
+    /// Where the exchange notes how far it has come.
+    pub progress: Progress,
 }
 
 /// What a request carries past surf, whose own body would be copied and sniffed.
@@ -89,6 +94,7 @@ pub struct Outgoing {
 struct Carried {
     target: Arc<Target>,
     body: Bytes,
+    progress: Progress,
 }
 
 impl Http {
@@ -101,8 +107,16 @@ impl Http {
     /// A client of these parts.
     #[must_use]
     pub fn with(parts: Parts) -> Self {
-        let connector = Connector::new(parts.guard, parts.resolver, Tls::new(parts.roots));
-        Self { front: surf::Client::with_http_client(Client::new(connector, Pool::new(parts.bounds))) }
+        let resolver = parts.resolver;
+        let connector = Connector::new(parts.guard, Arc::clone(&resolver), Tls::new(parts.roots));
+        let client = Client::new(connector, Pool::new(parts.bounds));
+        Self { front: surf::Client::with_http_client(client), resolver }
+    }
+
+    /// Whether names resolve at the moment; see [`Resolve::works`].
+    #[must_use]
+    pub fn resolver_works(&self) -> bool {
+        self.resolver.works()
     }
 
     /// Sends one POST and returns once the head of the answer is there.
@@ -114,7 +128,7 @@ impl Http {
         for (name, value) in outgoing.headers {
             request.insert_header(name, value);
         }
-        request.set_ext(Carried { target: outgoing.target, body: outgoing.body });
+        request.set_ext(Carried { target: outgoing.target, body: outgoing.body, progress: outgoing.progress });
         match self.front.send(request).await {
             Ok(response) => Answer::new(response),
             Err(error) => Err(Failure::of(error)),

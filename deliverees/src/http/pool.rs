@@ -16,7 +16,8 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
 
 /// The whole head of an answer, and what is read ahead of a body; hyper takes at most 100 headers.
@@ -63,7 +64,12 @@ impl Connection {
 
     /// Drives the connection once and says whether another request can be sent on it.
     fn is_ready(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        // Outside of the task's budget: where that is used up a good connection would look busy, and be closed.
+        let once = unconstrained(poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        }));
+        let _ = std::pin::pin!(once).poll(&mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 }

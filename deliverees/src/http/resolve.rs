@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -22,6 +22,11 @@ const WORKS_FOR: Duration = Duration::from_secs(30);
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// The addresses of `name`, in the order in which they should be tried.
     fn resolve(&self, name: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, ResolveError>>;
+
+    /// Whether it answered lately, for whatever name: then one that gets no answer is itself at fault. Default true.
+    fn works(&self) -> bool {
+        true
+    }
 }
 
 /// Why a name has no addresses.
@@ -79,6 +84,20 @@ impl Resolve for SystemResolver {
         under_way.insert(name.to_owned(), lookup.clone());
         lookup.boxed()
     }
+
+    fn works(&self) -> bool {
+        self.0.works()
+    }
+}
+
+impl System {
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn works(&self) -> bool {
+        self.answered().is_some_and(|at| at.elapsed() < WORKS_FOR)
+    }
 }
 
 /// Runs in a task of its own, so that it ends and is forgotten even where nobody waits for it any more.
@@ -96,21 +115,18 @@ async fn look_up(system: Weak<System>, threads: Arc<Semaphore>, name: String) ->
         .unwrap_or(Err(Silence::Resolver(format!("no answer within {} s", LOOKUP_TIME_MAX.as_secs()))));
     let Some(system) = system.upgrade() else { return Err(ResolveError::Resolver("the client is gone".into())) };
     system.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-    let mut answered = system.answered.lock().unwrap_or_else(PoisonError::into_inner);
-    match result {
-        Ok(addresses) => {
-            *answered = Some(Instant::now());
-            Ok(addresses)
-        }
-        Err(Silence::Name(words)) => {
-            *answered = Some(Instant::now());
-            Err(ResolveError::Name(words))
-        }
-        // The system does not say whether its resolver failed or the name's own servers; other names tell.
-        Err(Silence::Resolver(words)) if answered.is_some_and(|at| at.elapsed() < WORKS_FOR) => {
-            Err(ResolveError::Name(format!("{words} (other names resolve)")))
-        }
-        Err(Silence::Resolver(words)) => Err(ResolveError::Resolver(words)),
+    if matches!(result, Ok(_) | Err(Silence::Name(_))) {
+        *system.answered() = Some(Instant::now());
+    }
+    result.map_err(|silence| blame(silence, system.works()))
+}
+
+/// The system does not say whether its resolver failed or the name's own servers; that other names resolve tells.
+fn blame(silence: Silence, works: bool) -> ResolveError {
+    match silence {
+        Silence::Name(words) => ResolveError::Name(words),
+        Silence::Resolver(words) if works => ResolveError::Name(format!("{words} (other names resolve)")),
+        Silence::Resolver(words) => ResolveError::Resolver(words),
     }
 }
 
@@ -160,12 +176,13 @@ mod tests {
     #[tokio::test]
     async fn a_name_of_this_machine_is_found_and_a_name_that_can_not_be_is_the_endpoints_fault() {
         let resolver = SystemResolver::new();
+        assert!(!resolver.works());
         let found = resolver.resolve("localhost").await.unwrap();
         assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
         // A label of more than 63 characters is refused before any server is asked.
         let long = resolver.resolve(&format!("{}.example", "a".repeat(70))).await;
         assert!(matches!(long, Err(ResolveError::Name(_))), "{long:?}");
-        assert!(resolver.0.under_way.lock().unwrap().is_empty());
+        assert!(resolver.0.under_way.lock().unwrap().is_empty() && resolver.works());
     }
 
     #[test]
@@ -174,5 +191,13 @@ mod tests {
         assert!(judged("failed to lookup address information: Name or service not known"));
         assert!(judged("failed to lookup address information: No address associated with hostname"));
         assert!(!judged("failed to lookup address information: Temporary failure in name resolution"));
+    }
+
+    #[test]
+    fn a_name_is_to_blame_for_silence_where_others_resolve() {
+        let silence = || Silence::Resolver("Temporary failure in name resolution".into());
+        assert!(matches!(blame(silence(), true), ResolveError::Name(_)));
+        assert!(matches!(blame(silence(), false), ResolveError::Resolver(_)));
+        assert!(matches!(blame(Silence::Name("none".into()), false), ResolveError::Name(_)));
     }
 }

@@ -3,7 +3,7 @@
 use super::answer::{End, Seen, judge};
 use super::config::Webhook;
 use super::sign::sign;
-use crate::http::{Enough, Failure, Http, Outgoing};
+use crate::http::{Enough, Failure, Http, Outgoing, Progress, Stage};
 use posthaste_events::seams::Clock;
 use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Payload as _, Reporter};
 use std::sync::Arc;
@@ -73,15 +73,12 @@ impl Deliveree<Notification> for Sender {
 impl Parts {
     async fn attempt(&self, delivery: &Delivery<Notification>, deadline: Instant, report: &Reporter) {
         let began = Instant::now();
-        let mut seen = Seen::default();
-        let end = match timeout_at(deadline, self.exchange(delivery, &mut seen)).await {
+        let (mut seen, progress) = (Seen::default(), Progress::default());
+        let end = match timeout_at(deadline, self.exchange(delivery, &mut seen, &progress)).await {
             Ok(Ok(())) => End::Complete,
             Ok(Err(failure)) if failure.is_ours() => End::Ours(failure.to_string()),
             Ok(Err(failure)) => End::Failed(failure.to_string()),
-            Err(_) => {
-                let what = if seen.status.is_some() { "the answer was not complete" } else { "no answer" };
-                End::Failed(format!("timeout: {what} within {} ms", began.elapsed().as_millis()))
-            }
+            Err(_) => self.timed_out(&seen, progress.stage(), began.elapsed()),
         };
         let (outcome, signal) = judge(seen, end, &self.webhook.give_up_on, self.clock.wall());
         // First what holds back the others, so that none of them starts in between.
@@ -91,11 +88,29 @@ impl Parts {
         report.outcome(delivery.id, outcome);
     }
 
-    async fn exchange(&self, delivery: &Delivery<Notification>, seen: &mut Seen) -> Result<(), Failure> {
+    /// The end of an exchange that its deadline cut off.
+    fn timed_out(&self, seen: &Seen, stage: Stage, after: Duration) -> End {
+        let what = match stage {
+            _ if seen.status.is_some() => "the answer was not complete",
+            Stage::Resolving => "the name did not resolve",
+            Stage::Connecting => "no connection",
+            Stage::Handshaking => "no TLS handshake",
+            Stage::Answering => "no answer",
+        };
+        let words = format!("timeout: {what} within {} ms", after.as_millis());
+        if stage == Stage::Resolving && !self.http.resolver_works() { End::Ours(words) } else { End::Failed(words) }
+    }
+
+    async fn exchange(
+        &self,
+        delivery: &Delivery<Notification>,
+        seen: &mut Seen,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
         let body = delivery.payload.bytes().clone();
         let headers = self.headers(delivery, &body);
         let target = Arc::clone(&self.webhook.target);
-        let answer = self.http.post(Outgoing { target, headers, body }).await?;
+        let answer = self.http.post(Outgoing { target, headers, body, progress: progress.clone() }).await?;
         seen.status = Some(answer.status());
         seen.retry_after = answer.header("retry-after").map(ToOwned::to_owned);
         answer.read(|piece| if seen.body(piece) { Enough::No } else { Enough::Yes }).await

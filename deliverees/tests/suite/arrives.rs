@@ -2,11 +2,13 @@
 
 use crate::receiver::{Receiver, read_request};
 use crate::sending::{Answers, BODY, Bench, NOW, OTHER_SECRET, SECRET, deliver, delivery, loopback, send};
-use posthaste_deliverees::http::{Bounds, Parts, ResolveError};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use posthaste_deliverees::http::{Bounds, Parts, Resolve, ResolveError};
 use posthaste_deliverees::webhook::sign::{Received, Secret};
 use posthaste_events::{Outcome, Signal};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -216,6 +218,33 @@ async fn a_missing_name_is_the_endpoints_fault_and_a_failing_resolver_is_ours() 
     let failing = of(ResolveError::Resolver("Temporary failure in name resolution".into()));
     let reported = send(&failing.webhook("http://somewhere.example/", json!({}))).await;
     assert!(matches!(reported.one(), Outcome::Unattempted(_)), "{reported:?}");
+}
+
+/// A resolver that never answers; it works for other names or it does not.
+#[derive(Debug)]
+struct Silent {
+    works: bool,
+}
+
+impl Resolve for Silent {
+    fn resolve(&self, _name: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, ResolveError>> {
+        std::future::pending().boxed()
+    }
+
+    fn works(&self) -> bool {
+        self.works
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_finds_no_answer_is_charged_only_where_others_do() {
+    for works in [true, false] {
+        let bench = Bench::with(Parts { resolver: Arc::new(Silent { works }), ..Parts::default() });
+        let reported = send(&bench.webhook("http://slow.example/", json!({}))).await;
+        assert!(reported.error().starts_with("timeout: the name did not resolve within 1000 ms"), "{reported:?}");
+        assert_eq!(matches!(reported.one(), Outcome::Retry { .. }), works);
+        assert_eq!(matches!(reported.one(), Outcome::Unattempted(_)), !works);
+    }
 }
 
 #[tokio::test]

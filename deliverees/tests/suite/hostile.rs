@@ -1,7 +1,7 @@
 //! Hostile answers: each ends within the timeout and a second, as the right outcome, and is reported once.
 
 use crate::receiver::{Receiver, Seen, read_request};
-use crate::sending::{Bench, Reported, deliver, delivery, send};
+use crate::sending::{Bench, Reported, deliver, deliver_within, delivery, send};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use posthaste_events::{AnyDeliveree, Outcome, Signal};
 use serde_json::json;
@@ -231,6 +231,16 @@ async fn without_a_deadline_a_dripping_answer_goes_on() {
 }
 
 #[tokio::test]
+async fn the_deadline_of_a_call_counts_where_it_is_shorter_than_the_timeout() {
+    let receiver = Receiver::at("127.0.0.1", |stream, _| hold(stream, b"")).await;
+    let patient = Bench::new().webhook(&receiver.url(), json!({ "timeout": "10m" }));
+    let batch = vec![delivery(1, 1, "{}"), delivery(2, 1, "{}")];
+    let reported = timeout(BOUND, deliver_within(&patient, batch, Duration::from_secs(1))).await.unwrap();
+    // Both are reported, though the first took all the time that there was.
+    assert!(reported.outcomes.len() == 2 && reported.outcomes.iter().all(|(_, o)| matches!(o, Outcome::Retry { .. })));
+}
+
+#[tokio::test]
 async fn a_redirect_is_a_failure_and_leads_nowhere() {
     let elsewhere = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let bench = Bench::new();
@@ -302,7 +312,9 @@ async fn a_handshake_that_never_ends_or_is_none_fails_in_time() {
     let bench = Bench::new();
     let plain: Serve = |s| async { hold(s, b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n").await }.boxed();
     let silent: Serve = |s| async { hold(s, b"").await }.boxed();
-    for (what, serve, error) in [("plain on a TLS port", plain, "tls: "), ("a silent handshake", silent, "timeout: ")] {
+    for (what, serve, error) in
+        [("plain on a TLS port", plain, "tls: "), ("a silent handshake", silent, "timeout: no TLS handshake")]
+    {
         let receiver = Receiver::at("127.0.0.1", move |s, _| serve(s)).await;
         let url = receiver.url().replace("http:", "https:");
         let reported = ends(&bench.webhook(&url, json!({})), what).await;

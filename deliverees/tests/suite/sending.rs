@@ -144,6 +144,15 @@ impl Reported {
 
 /// Hands a batch to a deliveree, as an actor would.
 pub(crate) async fn deliver(to: &AnyDeliveree, deliveries: Vec<Delivery<Notification>>) -> Reported {
+    deliver_within(to, deliveries, to.timeout()).await
+}
+
+/// The same with another deadline than the deliveree's own.
+pub(crate) async fn deliver_within(
+    to: &AnyDeliveree,
+    deliveries: Vec<Delivery<Notification>>,
+    deadline: Duration,
+) -> Reported {
     let reported = Arc::new(Mutex::new(Reported::default()));
     let taken = Arc::clone(&reported);
     let report = Reporter::new(move |report| {
@@ -154,7 +163,7 @@ pub(crate) async fn deliver(to: &AnyDeliveree, deliveries: Vec<Delivery<Notifica
         }
     });
     let AnyDeliveree::Notification(deliveree) = to else { panic!("not a deliveree of notifications") };
-    deliveree.deliver(Batch { deliveries, deadline: deliveree.timeout() }, report).await;
+    deliveree.deliver(Batch { deliveries, deadline }, report).await;
     let reported = reported.lock().unwrap();
     reported.clone()
 }

@@ -40,7 +40,7 @@ pub enum Call {
 /// What happens at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// It answers [`DiskError::Failed`]; a sync poisons its keyspace.
+    /// It answers [`DiskError::Failed`]; a sync or an apply poisons its keyspace.
     Fail,
     /// It answers [`DiskError::NoSpace`]; a sync poisons its keyspace.
     Full,
@@ -192,7 +192,7 @@ impl SimDisk {
         &self,
         call: Call,
         does: impl FnOnce(&mut State) -> Result<T, DiskError>,
-        fails: impl FnOnce(&mut State),
+        fails: impl FnOnce(&mut State, Trouble),
     ) -> Result<T, DiskError> {
         let mut state = self.state();
         *state.calls.entry(call).or_default() += 1;
@@ -206,7 +206,7 @@ impl SimDisk {
                     // Its answer never arrives.
                     let _ = does(&mut state);
                 }
-                fails(&mut state);
+                fails(&mut state, trouble);
                 match trouble {
                     Trouble::Full => Err(DiskError::NoSpace),
                     Trouble::Fail => Err(DiskError::Failed(format!("{call:?} failed, as it was told to"))),

@@ -3,41 +3,32 @@
 //! ```text
 //! <dir>/lock                    held while this lives: one process has the folder
 //! <dir>/gen-0000000000000001/   a keyspace: sled's `db`, `conf`, `snap.*`, `blobs/`
-//! <dir>/gen-….new, gen-….old    one that was half made, half removed; swept away at the next start
+//! <dir>/gen-….work             the copy that an open keyspace works on, until it is first synced
+//! <dir>/gen-….new, gen-….old    one that is half made, half removed; swept away at the next start, as copies are
 //! <dir>/<name>, <dir>/_<name>   a file, and one that is being written
 //! ```
 //!
 //! This module makes true what the seam promises and sled alone does not: durability (a `flush` ends in no `fsync`, so
 //! each sync adds an `fdatasync` through a descriptor that is kept from the making of the keyspace), failure told
 //! apart from damage, and a panic of sled over damaged bytes held back. It never looks into a row.
+//!
+//! sled *repairs* what it opens: over a damaged page it cuts off or overwrites what comes after, whole rows among it. So
+//! a keyspace is opened as a copy, which takes the place of the first one when something is synced in it, and goes when
+//! nothing was. Only where there is no room for a copy is it opened in place.
 
-use super::{Disk, DiskError, Generation, Keyspace, Row, VALUE_MAX, is_file_name, is_generation};
-use crate::envelope;
-use bytes::Bytes;
-use rustix::fs::{FlockOperation, flock, statvfs};
+mod folder;
+mod keyspace;
+
+use super::{Disk, DiskError, Generation, Keyspace, Row, is_file_name, is_generation};
+use folder::{copy_tree, failed, for_each_file, free, room_for, salvage_file, sync_dir, sync_tree};
+use keyspace::{Claim, SledKeyspace, guarded, open_sled, told};
+use rustix::fs::{FlockOperation, flock};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// What sled may keep of a keyspace in memory, in bytes.
-const CACHE: u64 = 8 * 1024 * 1024;
-
-/// What must be free beside the rows before they are written: sled fills segments of 512 KiB, and one that met a full
-/// disk answers nothing but errors until it is opened again.
-const SPARE: u64 = 2 * 1024 * 1024;
-
-/// How often, and after which pause, a keyspace is opened again whose last user has not yet let go of its file: sled
-/// closes it from threads of its own.
-const LOCKED_TRIES: u32 = 100;
-const LOCKED_PAUSE: Duration = Duration::from_millis(10);
-
-/// How much of a raw file a salvage reads at a time, in bytes.
-const WINDOW: usize = 4 * 1024 * 1024;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A folder of generations and files, held by this process alone.
 ///
@@ -47,6 +38,7 @@ pub struct SledDisk {
     dir: PathBuf,
     /// Kept open: closing it would let the lock go.
     _lock: File,
+    open: Arc<Mutex<HashSet<Generation>>>,
 }
 
 impl SledDisk {
@@ -67,7 +59,7 @@ impl SledDisk {
             }
             Err(error) => return Err(failed(error.into())),
         }
-        let disk = Self { dir: dir.to_owned(), _lock: lock };
+        let disk = Self { dir: dir.to_owned(), _lock: lock, open: Arc::default() };
         disk.sweep()?;
         Ok(disk)
     }
@@ -75,7 +67,7 @@ impl SledDisk {
     fn sweep(&self) -> Result<(), DiskError> {
         for (name, is_dir) in self.entries()? {
             let path = self.dir.join(&name);
-            if is_dir && [".new", ".old"].iter().any(|end| name.strip_suffix(end).is_some_and(is_generation)) {
+            if is_dir && [".new", ".old", ".work"].iter().any(|end| name.strip_suffix(end).is_some_and(is_generation)) {
                 fs::remove_dir_all(&path).map_err(|e| failed(&path, &e))?;
             } else if !is_dir && name.starts_with('_') {
                 fs::remove_file(&path).map_err(|e| failed(&path, &e))?;
@@ -111,6 +103,15 @@ impl SledDisk {
         }
     }
 
+    /// Takes a generation for one user.
+    fn claim(&self, generation: Generation) -> Result<Claim, DiskError> {
+        if self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(generation) {
+            Ok(Claim { open: Arc::clone(&self.open), generation })
+        } else {
+            Err(DiskError::Failed(format!("generation {generation} is open")))
+        }
+    }
+
     fn room_for(&self, bytes: u64) -> Result<(), DiskError> {
         room_for(&self.dir, bytes)
     }
@@ -128,9 +129,10 @@ impl Disk for SledDisk {
         if folder.exists() {
             return Err(DiskError::Failed(format!("{} exists", folder.display())));
         }
+        let claim = self.claim(generation)?;
         self.room_for(0)?;
         // Made under another name, so that a power cut leaves either nothing or a keyspace that can be opened. sled names
-        // its folder again only to write values longer than VALUE_MAX, which are refused, so it may be renamed beneath it.
+        // its folder again only to write long pages, which VALUE_MAX prevents, so it may be renamed beneath it.
         let unborn = folder.with_extension("new");
         let failed = |error| failed(&unborn, &error);
         if unborn.exists() {
@@ -143,7 +145,7 @@ impl Disk for SledDisk {
         sync_tree(&unborn).map_err(failed)?;
         fs::rename(&unborn, &folder).map_err(failed)?;
         sync_dir(&self.dir).map_err(failed)?;
-        Ok(SledKeyspace::boxed(db, file, folder))
+        Ok(SledKeyspace::boxed(db, file, folder, None, claim))
     }
 
     fn open(&self, generation: Generation) -> Result<Box<dyn Keyspace>, DiskError> {
@@ -151,13 +153,29 @@ impl Disk for SledDisk {
         if !folder.is_dir() {
             return Err(DiskError::Failed(format!("{} does not exist", folder.display())));
         }
-        self.room_for(0)?;
-        let db = open_sled(&folder)?;
-        let file = File::open(folder.join("db")).map_err(|e| failed(&folder, &e))?;
-        Ok(SledKeyspace::boxed(db, file, folder))
+        let claim = self.claim(generation)?;
+        let failed = |error| failed(&folder, &error);
+        let copy = self.room_for(self.size(generation)?).is_ok().then(|| folder.with_extension("work"));
+        if let Some(copy) = &copy {
+            copy_tree(&folder, copy).map_err(failed)?;
+        } else {
+            self.room_for(0)?;
+        }
+        let home = copy.as_ref().unwrap_or(&folder);
+        let opened = open_sled(home).and_then(|db| Ok((db, File::open(home.join("db")).map_err(failed)?)));
+        match opened {
+            Ok((db, file)) => Ok(SledKeyspace::boxed(db, file, folder, copy, claim)),
+            Err(error) => {
+                if let Some(copy) = copy {
+                    fs::remove_dir_all(copy).map_err(failed)?;
+                }
+                Err(error)
+            }
+        }
     }
 
     fn destroy(&self, generation: Generation) -> Result<(), DiskError> {
+        let _claim = self.claim(generation)?;
         let folder = self.folder(generation);
         let dying = folder.with_extension("old");
         let failed = |error| failed(&folder, &error);
@@ -245,228 +263,5 @@ impl Disk for SledDisk {
 
     fn free(&self) -> Result<u64, DiskError> {
         free(&self.dir)
-    }
-}
-
-/// An open keyspace.
-struct SledKeyspace {
-    db: Option<::sled::Db>,
-    /// Opened with the keyspace and kept: one that is opened later can miss the error of an earlier write-back.
-    file: File,
-    folder: PathBuf,
-    /// A failed sync is final: the kernel may have dropped the pages that it could not write.
-    poisoned: AtomicBool,
-}
-
-impl SledKeyspace {
-    fn boxed(db: ::sled::Db, file: File, folder: PathBuf) -> Box<dyn Keyspace> {
-        Box::new(Self { db: Some(db), file, folder, poisoned: AtomicBool::new(false) })
-    }
-
-    /// Runs a call into sled, unless an earlier one panicked or a sync failed.
-    fn with<T>(&self, call: impl FnOnce(&::sled::Db) -> Result<T, DiskError>) -> Result<T, DiskError> {
-        let Some(db) = self.db.as_ref().filter(|_| !self.poisoned.load(Ordering::Acquire)) else {
-            return Err(DiskError::Failed(format!("{} is poisoned by an earlier failure", self.folder.display())));
-        };
-        let result = guarded(|| call(db));
-        if matches!(result, Err(DiskError::Damaged(_))) {
-            // What a panic left behind in memory is not to be trusted again.
-            self.poisoned.store(true, Ordering::Release);
-        }
-        result
-    }
-}
-
-impl Keyspace for SledKeyspace {
-    fn apply(&self, rows: Vec<Row>) -> Result<(), DiskError> {
-        let mut batch = ::sled::Batch::default();
-        let mut bytes = 0;
-        for (key, value) in rows {
-            if value.len() > VALUE_MAX {
-                return Err(DiskError::Failed(format!("a value of {} bytes, at most {VALUE_MAX}", value.len())));
-            }
-            bytes += key.len() + value.len();
-            batch.insert(key, &value[..]);
-        }
-        room_for(&self.folder, bytes as u64)?;
-        self.with(|db| db.apply_batch(batch).map_err(|e| told(&e)))
-    }
-
-    fn sync(&self) -> Result<(), DiskError> {
-        let synced = self.with(|db| {
-            db.flush().map_err(|e| told(&e))?;
-            // sled's flush ends in `sync_file_range`, which a power cut does not respect.
-            rustix::fs::fdatasync(&self.file).map_err(|e| failed(&self.folder, &e.into()))
-        });
-        if synced.is_err() {
-            self.poisoned.store(true, Ordering::Release);
-        }
-        synced
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DiskError> {
-        self.with(|db| Ok(db.get(key).map_err(|e| told(&e))?.map(|value| Bytes::copy_from_slice(&value))))
-    }
-
-    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, DiskError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        self.with(|db| {
-            let rows = db.range(from..to).take(limit);
-            rows.map(|row| {
-                let (key, value) = row.map_err(|e| told(&e))?;
-                Ok((key.to_vec(), Bytes::copy_from_slice(&value)))
-            })
-            .collect()
-        })
-    }
-
-    fn close(self: Box<Self>) {}
-}
-
-impl Drop for SledKeyspace {
-    fn drop(&mut self) {
-        // sled flushes when it is dropped, and panics where that fails.
-        let db = self.db.take();
-        if catch_unwind(AssertUnwindSafe(move || drop(db))).is_err() {
-            tracing::warn!(folder = %self.folder.display(), "sled panicked at closing");
-        }
-    }
-}
-
-/// Opens or makes a keyspace.
-fn open_sled(folder: &Path) -> Result<::sled::Db, DiskError> {
-    mend_settings(&folder.join("conf")).map_err(|e| failed(folder, &e))?;
-    let open = || {
-        let mut tries = 0;
-        loop {
-            let config = ::sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None);
-            match config.open() {
-                Err(::sled::Error::Io(error)) if tries < LOCKED_TRIES && is_lock(&error) => {
-                    tries += 1;
-                    std::thread::sleep(LOCKED_PAUSE);
-                }
-                opened => return opened.map_err(|e| told(&e)),
-            }
-        }
-    };
-    let opened = guarded(open)?;
-    for_each_file(folder, &mut |path| fs::set_permissions(path, fs::Permissions::from_mode(0o600)))
-        .map_err(|e| failed(folder, &e))?;
-    Ok(opened)
-}
-
-/// Removes sled's settings file where its checksum does not hold. sled would not open over it, or over wrong values; it
-/// holds nothing that sled does not write anew.
-fn mend_settings(path: &Path) -> io::Result<()> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        read => read?,
-    };
-    let whole = bytes.split_last_chunk().is_some_and(|(body, sum)| crc32fast::hash(body) == u32::from_le_bytes(*sum));
-    if whole {
-        return Ok(());
-    }
-    tracing::warn!(file = %path.display(), "damaged settings of sled are replaced");
-    fs::remove_file(path)
-}
-
-/// Calls into sled; a panic means that it met bytes that it can not have written.
-fn guarded<T>(call: impl FnOnce() -> Result<T, DiskError>) -> Result<T, DiskError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
-        Err(DiskError::Damaged(format!("sled panicked: {text}")))
-    })
-}
-
-/// Tells sled's errors apart. It hands on the error of a background write as a text of the first one.
-fn told(error: &::sled::Error) -> DiskError {
-    match error {
-        ::sled::Error::Io(io) => {
-            let text = io.to_string();
-            if is_full(io) || text.contains("StorageFull") || text.contains("QuotaExceeded") {
-                DiskError::NoSpace
-            } else {
-                DiskError::Failed(text)
-            }
-        }
-        damaged => DiskError::Damaged(damaged.to_string()),
-    }
-}
-
-fn failed(path: &Path, error: &io::Error) -> DiskError {
-    if is_full(error) { DiskError::NoSpace } else { DiskError::Failed(format!("{}: {error}", path.display())) }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-fn is_lock(error: &io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
-}
-
-fn free(dir: &Path) -> Result<u64, DiskError> {
-    let stat = statvfs(dir).map_err(|e| failed(dir, &e.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Fails where so many bytes, and what sled takes beside them, would not fit.
-fn room_for(dir: &Path, bytes: u64) -> Result<(), DiskError> {
-    if free(dir)? < bytes.saturating_mul(2).saturating_add(SPARE) { Err(DiskError::NoSpace) } else { Ok(()) }
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Makes the files of a folder durable, those of its folders, and their names.
-fn sync_tree(dir: &Path) -> io::Result<()> {
-    for_each_file(dir, &mut |path| File::open(path)?.sync_all())?;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_dir(&entry.path())?;
-        }
-    }
-    sync_dir(dir)
-}
-
-/// Visits the files of a folder and of the folders in it, one level deep: sled makes no more.
-fn for_each_file(dir: &Path, visit: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            for inner in fs::read_dir(entry.path())? {
-                visit(&inner?.path())?;
-            }
-        } else {
-            visit(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Reads the envelopes out of a file, window by window; each different one once.
-fn salvage_file(path: &Path) -> io::Result<Vec<Row>> {
-    let mut file = File::open(path)?;
-    let mut seen = HashSet::new();
-    let mut rows = Vec::new();
-    let mut window = Vec::with_capacity(WINDOW + VALUE_MAX);
-    loop {
-        let read = (&mut file).take(WINDOW as u64).read_to_end(&mut window)?;
-        for row in envelope::scan(&window) {
-            // sled writes a page again and again; the same envelope is the same row.
-            if seen.insert(row.1.clone()) {
-                rows.push(row);
-            }
-        }
-        if read == 0 {
-            return Ok(rows);
-        }
-        // An envelope that straddles the end of the window is found whole in the next one.
-        window.drain(..window.len().saturating_sub(VALUE_MAX));
     }
 }

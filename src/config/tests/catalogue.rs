@@ -3,7 +3,8 @@
 use super::*;
 use posthaste_events::catalogue::Undeclared;
 
-fn load_catalogue(events: &str) -> Result<Config, Vec<Problem>> {
+/// Loads the good configuration with this as its catalogue.
+pub(super) fn load_catalogue(events: &str) -> Result<Config, Vec<Problem>> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("events.toml"), events).unwrap();
     load_in(folder.path(), &with("files = []", "files = [\"events.toml\"]"), &[])

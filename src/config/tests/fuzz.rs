@@ -1,5 +1,6 @@
 //! Whatever is written is read or refused, never a panic.
 
+use super::catalogue::load_catalogue;
 use super::*;
 use proptest::prelude::*;
 
@@ -40,12 +41,84 @@ const PLACES: [(&str, &[&str]); 10] = [
     ("[subscription]", &["https_only", "payload", "backend"]),
 ];
 
+/// Pieces of TOML that meet in ways nobody writes.
+fn any_pieces() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        "=",
+        ".",
+        ",",
+        "\n",
+        "\"",
+        "'",
+        "\"\"\"",
+        "'''",
+        "#",
+        "\\",
+        "\r",
+        "\u{feff}",
+        "\0",
+        " ",
+        "[[subscription]]\n",
+        "[daemon]\n",
+        "[retry]\n",
+        "name",
+        "deliveree",
+        "events",
+        "where",
+        "match",
+        "tokens",
+        "listen",
+        "\"webhook\"",
+        "\"env:X\"",
+        "\"file:.\"",
+        "1",
+        "-1",
+        "1e9",
+        "inf",
+        "nan",
+        "true",
+        "0x7f",
+        "1979-05-27",
+        "é",
+    ]);
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn nesting_without_end_is_refused_or_read_within_the_stack() {
+    let dotted = ["a"; 79].join(".");
+    let tables = format!("{}1{}", format!("{{ {dotted} = ").repeat(78), " }".repeat(78));
+    for text in [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}{}", "[".repeat(79), "]".repeat(79)),
+        format!("{} = 1", vec!["a"; 100_000].join(".")),
+        format!("[{dotted}]\n{dotted} = {tables}"),
+        format!("[[subscription]]\nwhere.{dotted} = {tables}"),
+        format!("[[subscription]]\ndeliveree = \"webhook\"\nheaders.{dotted} = {tables}"),
+        "[a]\n".repeat(10_000),
+    ] {
+        assert!(load_text(&text, &[]).is_err());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn any_text_is_read_or_refused_without_panic(text in "\\PC{0,200}") {
         let _ = load_text(&text, &[]);
+    }
+
+    #[test]
+    fn any_pieces_are_read_or_refused_without_panic(text in any_pieces()) {
+        let _ = load_text(&text, &[]);
+        let _ = load_catalogue(&text);
     }
 
     #[test]

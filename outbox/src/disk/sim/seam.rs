@@ -1,8 +1,8 @@
 //! A simulated disk behind the seam: each call is counted, may fail, and works on the state.
 
 use super::state::{State, Stored, row_bytes};
-use super::{Call, SimDisk};
-use crate::disk::{Disk, DiskError, Generation, Keyspace, Row, VALUE_MAX, is_file_name};
+use super::{Call, SimDisk, Trouble};
+use crate::disk::{Disk, DiskError, Generation, Keyspace, Row, check_lengths, is_file_name};
 use crate::envelope;
 use bytes::Bytes;
 use std::ops::Bound::{Excluded, Included};
@@ -21,7 +21,7 @@ impl Disk for SimDisk {
             Ok(s.life)
         };
         // Where it was made and the call failed all the same, nobody has it open.
-        let fails = |s: &mut State| s.generations.get_mut(&generation).into_iter().for_each(|g| g.open = false);
+        let fails = |s: &mut State, _| s.generations.get_mut(&generation).into_iter().for_each(|g| g.open = false);
         let life = self.call(Call::Create, does, fails)?;
         Ok(Box::new(SimKeyspace { disk: self.clone(), generation, life }))
     }
@@ -133,8 +133,11 @@ impl SimKeyspace {
             }
             does(stored, free, lies)
         };
-        let fails = |s: &mut State| {
-            let poisons = call == Call::Sync && s.life == self.life;
+        let fails = |s: &mut State, trouble| {
+            if call == Call::Apply && trouble == Trouble::Full {
+                return;
+            }
+            let poisons = matches!(call, Call::Sync | Call::Apply) && s.life == self.life;
             if let Some(stored) = s.generations.get_mut(&self.generation).filter(|_| poisons) {
                 stored.poisoned = true;
                 let unsynced = std::mem::take(&mut stored.unsynced);
@@ -148,9 +151,7 @@ impl SimKeyspace {
 impl Keyspace for SimKeyspace {
     fn apply(&self, rows: Vec<Row>) -> Result<(), DiskError> {
         self.call(Call::Apply, |stored, free, _| {
-            if let Some((_, value)) = rows.iter().find(|(_, value)| value.len() > VALUE_MAX) {
-                return Err(DiskError::Failed(format!("a value of {} bytes, at most {VALUE_MAX}", value.len())));
-            }
+            check_lengths(&rows)?;
             let bytes = rows.iter().map(|(k, v)| row_bytes(k, v)).sum();
             if free < bytes {
                 return Err(DiskError::NoSpace);
@@ -200,4 +201,4 @@ impl Drop for SimKeyspace {
     }
 }
 
-fn nothing(_: &mut State) {}
+fn nothing(_: &mut State, _: Trouble) {}

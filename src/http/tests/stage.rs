@@ -1,0 +1,198 @@
+//! What the tests stand on: an engine on an outbox in memory behind the real routes.
+
+use crate::clock::{SystemClock, SystemRandom};
+use crate::http::{Access, Desk, Scope, Shared, Token, routed};
+use actix_web::body::MessageBody as _;
+use actix_web::dev::Service;
+use actix_web::http::{Method, header};
+use actix_web::test::{TestRequest, init_service};
+use actix_web::web::{Bytes, Data};
+use posthaste_actors::settings::{Settings, Subscription};
+use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
+use posthaste_events::matching::Selector;
+use posthaste_events::outcome::Detail;
+use posthaste_events::prepare::Snapshot;
+use posthaste_events::{AnyDeliveree, Delivery, EventType, Notification, OneByOne, Outcome, Pattern, RetryPolicy};
+use posthaste_outbox::{Limits, MemoryOutbox};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a test waits for something that must come.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: header::HeaderMap,
+    pub(super) bytes: Bytes,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+
+    /// The pointers of a problem, after checking that it is one.
+    pub(super) fn pointers(&self) -> Vec<String> {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status, "{body}");
+        assert!(body["title"].as_str().is_some_and(|t| !t.is_empty()), "{body}");
+        let errors = body["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|e| e["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// A server without sockets.
+pub(super) struct Stage {
+    pub(super) shared: Data<Shared>,
+    pub(super) engine: Option<posthaste_actors::Engine>,
+}
+
+impl Stage {
+    /// An engine with three subscriptions: `good` takes all, `bad` fails `b:**` for good, `acme` has a tenant.
+    pub(super) async fn new(access: Access) -> Self {
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let outbox = Arc::new(MemoryOutbox::new(clock.clone(), random.clone(), Limits::default()));
+        let settings = Settings {
+            subscriptions: vec![
+                subscription("good", &["**"], None, Outcome::Delivered(Detail::default())),
+                subscription("bad", &["b:**"], None, Outcome::Rejected(Detail::error("status: 500"))),
+                subscription("acme", &["**"], Some("acme"), Outcome::Delivered(Detail::default())),
+            ],
+            catalogue: catalogue(),
+            backlog_max: 1_000,
+        };
+        let config = posthaste_actors::Config { settings, outbox, clock, random };
+        let engine = posthaste_actors::start(config).await.unwrap();
+        let snapshot = engine.snapshot.clone();
+        let shared = shared(Desk::of(&engine.registry), Arc::new(move || snapshot.current()), access);
+        Self { shared, engine: Some(engine) }
+    }
+
+    /// Without tokens.
+    pub(super) async fn open() -> Self {
+        Self::new(Access::default()).await
+    }
+
+    /// An actor that stands in for the registry.
+    pub(super) fn on(desk: Desk) -> Self {
+        let snapshot = Arc::new(Snapshot { catalogue: catalogue(), ..Snapshot::default() });
+        let shared = shared(desk, Arc::new(move || Arc::clone(&snapshot)), Access::default());
+        Self { shared, engine: None }
+    }
+
+    pub(super) async fn send(&self, request: TestRequest) -> Answer {
+        let service = init_service(routed(self.shared.clone())).await;
+        let response = service.call(request.to_request()).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = actix_web::body::to_bytes(response.into_body().boxed()).await.unwrap();
+        Answer { status, headers, bytes }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send(TestRequest::get().uri(path)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(TestRequest::post().uri(path).append_header(JSON).set_payload(body)).await
+    }
+
+    /// Records an event; its id.
+    pub(super) async fn record(&self, body: &Value) -> String {
+        let answer = self.post("/v1/events", body.to_string()).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// How many events there are.
+    pub(super) async fn count(&self) -> usize {
+        self.get("/v1/events?limit=1000").await.json()["data"].as_array().unwrap().len()
+    }
+
+    /// The event once all its deliveries are settled.
+    pub(super) async fn settled(&self, id: &str) -> Value {
+        let settle = async {
+            loop {
+                let event = self.get(&format!("/v1/events/{id}")).await.json();
+                let open = ["pending", "held"];
+                if event["deliveries"].as_array().unwrap().iter().all(|d| !open.contains(&d["state"].as_str().unwrap()))
+                {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, settle).await.unwrap()
+    }
+}
+
+pub(super) const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
+
+pub(super) const TOKENS: [(&str, &[Scope], Option<&str>); 7] = [
+    ("record", &[Scope::Record], None),
+    ("relay", &[Scope::Relay], None),
+    ("read", &[Scope::Read], None),
+    ("manage", &[Scope::Manage], None),
+    ("admin", &[Scope::Admin], None),
+    ("acme", &[Scope::Admin], Some("acme")),
+    ("other", &[Scope::Admin], Some("other")),
+];
+
+/// A token of each scope, unbound, and two that are bound to tenants.
+pub(super) fn tokens() -> Access {
+    let token =
+        |(name, scopes, tenant): (&str, &[Scope], Option<&str>)| Token::new(name, &secret(name), scopes, tenant);
+    Access::new(TOKENS.into_iter().map(token).collect())
+}
+
+pub(super) fn secret(name: &str) -> String {
+    format!("{name}-0123456789abcdef")
+}
+
+pub(super) fn with_token(request: TestRequest, name: &str) -> TestRequest {
+    request.append_header((header::AUTHORIZATION, format!("Bearer {}", secret(name))))
+}
+
+pub(super) fn request(method: Method, path: &str) -> TestRequest {
+    TestRequest::default().method(method).uri(path)
+}
+
+fn shared(desk: Desk, snapshot: crate::http::LatestSnapshot, access: Access) -> Data<Shared> {
+    Data::new(Shared::new(desk, snapshot, Arc::new(SystemClock), access, 1 << 20))
+}
+
+fn catalogue() -> Catalogue {
+    let declared = |t: &str| (EventType::parse(t).unwrap(), Declared::default());
+    Catalogue { types: ["a:b", "b:c"].map(declared).into(), undeclared: Undeclared::Reject }
+}
+
+fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outcome) -> Subscription {
+    let selector = Selector {
+        events: events.iter().map(|p| Pattern::parse(p).unwrap()).collect(),
+        tenant: tenant.map(str::to_owned),
+        ..Selector::default()
+    };
+    let make = move || {
+        let outcome = outcome.clone();
+        let send = move |_: Delivery<Notification>| std::future::ready(outcome.clone());
+        AnyDeliveree::Notification(Arc::new(OneByOne::new(Duration::from_secs(1), send)))
+    };
+    Subscription {
+        name: name.to_owned(),
+        kind: "test".to_owned(),
+        tenant: tenant.map(str::to_owned),
+        selectors: vec![selector],
+        retry: RetryPolicy::default(),
+        concurrency: 4,
+        circuit: None,
+        shown: [("deliveree".to_owned(), "test".into())].into_iter().collect(),
+        make: Arc::new(make),
+    }
+}
