@@ -5,7 +5,7 @@ use crate::receiver::{Mood, Nature};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
 use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId};
-use posthaste_outbox::{Enrolment, Outbox as _, Standing};
+use posthaste_outbox::{Enrolment, Standing};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn p99(case: &Case) -> Duration {
     world.hints_lost = 0.0;
     let natures: Vec<_> = case.natures.iter().flat_map(|(n, count)| std::iter::repeat_n(n.clone(), *count)).collect();
     let wanted = (0..natures.len()).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
-    let roll = world.ask(world.store.enroll(wanted.collect())).unwrap();
+    let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
     if !case.shared {
         world.core.share_nothing();

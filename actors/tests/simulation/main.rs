@@ -1,5 +1,6 @@
 //! The scheduler's core on a simulated clock, network and store: thousands of seeds, each a small daemon's life full of
-//! accidents, judged by a model that shares no code with the core.
+//! accidents, judged by a model that shares no code with the core. Every third life runs on the real generations over a
+//! simulated disk, whose power goes; the others on the outbox in memory.
 //!
 //! `POSTHASTE_SEED=n` runs one seed again, exactly; `POSTHASTE_SEEDS=n` runs that many instead of 1,000.
 
@@ -10,6 +11,7 @@ mod model;
 mod people;
 mod receiver;
 mod seams;
+mod store;
 mod world;
 
 use world::{Sabotage, World};
@@ -21,7 +23,7 @@ fn run(seed: u64, sabotage: Sabotage) -> (Vec<String>, u64) {
     let mut world = World::new(seed, sabotage);
     world.run();
     let mut problems = world.problems.clone();
-    problems.extend(model::judge(&world));
+    problems.extend(model::judge(&mut world));
     (problems, world.digest)
 }
 
@@ -98,6 +100,11 @@ fn a_scheduler_that_takes_a_failure_for_a_delivery_is_caught() {
 }
 
 #[test]
+fn a_disk_that_only_says_that_it_synced_is_caught() {
+    assert!(caught(Sabotage::SyncLies) >= 5);
+}
+
+#[test]
 fn the_storms_reach_what_they_are_for() {
     let mut sum = world::Reached::default();
     for seed in 0..50 {
@@ -107,6 +114,7 @@ fn the_storms_reach_what_they_are_for() {
     }
     let all = [
         sum.crashes,
+        sum.forgotten,
         sum.leases_lost,
         sum.circuits_open,
         sum.disabled,

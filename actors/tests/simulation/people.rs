@@ -4,7 +4,7 @@ use crate::world::World;
 use bytes::Bytes;
 use posthaste_actors::scheduler::{Core, Input};
 use posthaste_events::{EventType, Facts, Origin, Payloads, Prepared, SubscriptionId};
-use posthaste_outbox::{Enrolment, Outbox as _, Standing};
+use posthaste_outbox::{Enrolment, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ impl World {
     }
 
     fn record(&mut self, count: u64) {
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.record(count));
+            return;
+        }
         let mut owed = Vec::new();
         for _ in 0..count {
             let listed = self.lanes.iter().filter(|(_, lane)| lane.listed && self.dice.chance(0.6));
@@ -71,33 +75,33 @@ impl World {
                 Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.clone() }
             })
             .collect();
-        let recorded = self.ask(self.store.record(events, self.epoch)).unwrap();
+        let recorded = self.ask(self.store.outbox.record(events, self.epoch)).unwrap();
         for (recorded, owed) in recorded.iter().zip(owed) {
             self.model_recorded(recorded.id, &owed);
         }
     }
 
     fn pause(&mut self, id: SubscriptionId, pause: Duration) {
-        if self.now < self.stalled_until {
+        if let Some(wait) = self.away() {
             // Whoever asks waits for the answer, and gets it in turn.
-            self.at(self.stalled_until - self.now, None, move |world| world.pause(id, pause));
+            self.at(wait, None, move |world| world.pause(id, pause));
             return;
         }
         // As the registry does it: first nothing begins any more, then it is written down.
         if self.sabotage != crate::world::Sabotage::IgnorePause {
             self.tell_now(vec![Input::Standing { subscription: id, active: false }]);
         }
-        self.ask(self.store.set_standing(id, Standing::Paused)).unwrap();
+        self.ask(self.store.outbox.set_standing(id, Standing::Paused)).unwrap();
         self.lane(id).standing = Standing::Paused;
         self.at(pause, None, move |world| world.resume(id));
     }
 
     pub(crate) fn resume(&mut self, id: SubscriptionId) {
-        if self.now < self.stalled_until {
-            self.at(self.stalled_until - self.now, None, move |world| world.resume(id));
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.resume(id));
             return;
         }
-        self.ask(self.store.set_standing(id, Standing::Active)).unwrap();
+        self.ask(self.store.outbox.set_standing(id, Standing::Active)).unwrap();
         self.lane(id).standing = Standing::Active;
         // Sometimes nobody tells the scheduler, which must find out by itself.
         if self.dice.chance(0.85) {
@@ -106,8 +110,8 @@ impl World {
     }
 
     fn unlist(&mut self, id: SubscriptionId, pause: Duration) {
-        if self.now < self.stalled_until {
-            self.at(self.stalled_until - self.now, None, move |world| world.unlist(id, pause));
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.unlist(id, pause));
             return;
         }
         self.list(id, false);
@@ -115,6 +119,10 @@ impl World {
     }
 
     fn list(&mut self, id: SubscriptionId, listed: bool) {
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.list(id, listed));
+            return;
+        }
         self.lane(id).listed = listed;
         // With a subscription that goes, what its receiver asked for is forgotten.
         self.model_unlisted(id);
@@ -126,22 +134,28 @@ impl World {
     pub(crate) fn enroll(&mut self) {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
         let wanted = wanted.map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000 }).collect();
-        self.epoch = self.ask(self.store.enroll(wanted)).unwrap().epoch;
+        self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
     }
 
     /// The process dies; its calls go on at the receivers, and nobody hears of them.
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
+        if !self.running {
+            return;
+        }
         self.generation += 1;
         self.core = Core::default();
         self.wake_at = None;
         self.stalled_until = Duration::ZERO;
         self.crashes += 1;
+        let power = self.dice.chance(0.7);
+        self.store.crash(power);
         self.model_crashed();
         let generation = Some(self.generation);
         let down = self.dice.millis(50, 3_000);
         self.running = false;
         self.at(down, generation, |world| {
             world.running = true;
+            world.enroll();
             let roster = world.roster();
             world.tell_now(vec![Input::Roster(roster)]);
         });

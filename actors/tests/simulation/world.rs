@@ -3,14 +3,14 @@
 use crate::model::Model;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
-use futures_util::FutureExt as _;
+use crate::store::{Hints, SimStore};
 use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms};
 use posthaste_actors::settings::Circuit;
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
-use posthaste_outbox::{Enrolment, Limits, MemoryOutbox, Outbox, Settled, Settlement, Standing, Then};
+use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long after the storm everything must be settled.
@@ -28,6 +28,8 @@ pub(crate) enum Sabotage {
     IgnorePause,
     /// One retry in twenty is settled as delivered.
     FailureIsDelivery,
+    /// The disk keeps nothing of what it says it synced.
+    SyncLies,
 }
 
 type Step = Box<dyn FnOnce(&mut World)>;
@@ -36,6 +38,8 @@ type Step = Box<dyn FnOnce(&mut World)>;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reached {
     pub(crate) crashes: u64,
+    /// Settlements that a power cut took before they were durable.
+    pub(crate) forgotten: u64,
     pub(crate) leases_lost: u64,
     pub(crate) circuits_open: u64,
     pub(crate) disabled: u64,
@@ -48,6 +52,7 @@ pub(crate) struct Reached {
 impl Reached {
     pub(crate) fn add(&mut self, other: Self) {
         self.crashes += other.crashes;
+        self.forgotten += other.forgotten;
         self.leases_lost += other.leases_lost;
         self.circuits_open += other.circuits_open;
         self.disabled += other.disabled;
@@ -72,7 +77,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) dice: Dice,
     pub(crate) core: Core,
-    pub(crate) store: MemoryOutbox,
+    pub(crate) store: SimStore,
     pub(crate) epoch: u64,
     pub(crate) lanes: BTreeMap<SubscriptionId, SimLane>,
     pub(crate) model: Model,
@@ -95,13 +100,16 @@ pub(crate) struct World {
     random: Dice,
     queue: BTreeMap<(Duration, u64), (Option<u64>, Step)>,
     queued: u64,
-    hints: Arc<Mutex<Vec<SubscriptionId>>>,
+    hints: Hints,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut world = Self::empty(seed, sabotage);
         world.storm_until = Duration::from_secs(world.dice.between(20, 240));
+        if sabotage == Sabotage::SyncLies {
+            world.store.lie_on_sync();
+        }
         world.settle_in();
         world.plan();
         world
@@ -111,12 +119,13 @@ impl World {
     pub(crate) fn empty(seed: u64, sabotage: Sabotage) -> Self {
         let clock = Arc::new(SimClock::default());
         let dice = Dice::new(seed);
-        let years = Duration::from_secs(400 * 24 * 60 * 60);
-        let limits = Limits { retention: years, grace: years, ..Limits::default() };
-        let store = MemoryOutbox::new(clock.clone(), Arc::new(Dice::new(seed ^ 1)), limits);
-        let hints = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&hints);
-        store.on_due(Box::new(move |due| told.lock().unwrap().extend(due)));
+        let hints = Hints::default();
+        // Every third life is on generations over a disk.
+        let store = if seed.is_multiple_of(3) {
+            SimStore::generations(seed, clock.clone(), Arc::clone(&hints), dice.between(3, 60))
+        } else {
+            SimStore::memory(seed, clock.clone(), Arc::clone(&hints))
+        };
         Self {
             now: Duration::ZERO,
             clock,
@@ -149,7 +158,7 @@ impl World {
     fn settle_in(&mut self) {
         let wanted =
             (0..self.dice.between(1, 6)).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
-        let roll = self.ask(self.store.enroll(wanted.collect())).unwrap();
+        let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
         for subscribed in roll.subscriptions {
             let name = Arc::from(subscribed.name.as_str());
@@ -246,13 +255,21 @@ impl World {
 
     /// Asks the store, and passes on its hints, or loses them.
     pub(crate) fn ask<T>(&mut self, future: BoxFuture<T>) -> T {
-        let answer = future.now_or_never().unwrap();
+        let answer = self.store.wait(future);
         let due = std::mem::take(&mut *self.hints.lock().unwrap());
         if !due.is_empty() && !self.dice.chance(self.hints_lost) {
             let (wait, generation) = (self.dice.millis(0, 3), Some(self.generation));
             self.at(wait, generation, move |world| world.tell(vec![Input::Due(due)]));
         }
         answer
+    }
+
+    /// How long somebody waits who wants something of a process that is down or stalls.
+    pub(crate) fn away(&self) -> Option<Duration> {
+        if !self.running {
+            return Some(Duration::from_millis(100));
+        }
+        (self.now < self.stalled_until).then(|| self.stalled_until - self.now)
     }
 
     /// Tells the core, unless its process stalls: then later.
@@ -294,7 +311,7 @@ impl World {
         match action {
             Action::Claim { subscription, want } => self.later(move |world| {
                 let claimed =
-                    if world.fault(0.02) { None } else { world.ask(world.store.claim(subscription, want)).ok() };
+                    if world.fault(0.02) { None } else { world.ask(world.store.outbox.claim(subscription, want)).ok() };
                 if let Some(claimed) = &claimed {
                     world.model_claimed(claimed, want);
                 }
@@ -312,8 +329,11 @@ impl World {
             }
             Action::Settle { settlements, .. } => self.later(move |world| world.settle(settlements)),
             Action::Renew { subscription, leases, lease, until } => self.later(move |world| {
-                let kept =
-                    if world.fault(0.2) { None } else { world.ask(world.store.renew(leases.clone(), lease)).ok() };
+                let kept = if world.fault(0.2) {
+                    None
+                } else {
+                    world.ask(world.store.outbox.renew(leases.clone(), lease)).ok()
+                };
                 if let Some(kept) = &kept {
                     world.model_renewed(&leases, kept, lease);
                 }
@@ -324,7 +344,7 @@ impl World {
                 if done {
                     world.seen.disabled += 1;
                     let standing = Standing::Disabled(reason);
-                    world.ask(world.store.set_standing(subscription, standing.clone())).unwrap();
+                    world.ask(world.store.outbox.set_standing(subscription, standing.clone())).unwrap();
                     world.lane(subscription).standing = standing;
                     let wait = world.dice.millis(1_000, 60_000);
                     world.at(wait, None, move |world| world.resume(subscription));
@@ -333,7 +353,10 @@ impl World {
             }),
             Action::Announce(news) => self.model_news(&news),
             Action::Scan => self.later(move |world| {
-                let roll = world.ask(world.store.roll()).unwrap();
+                if world.dice.chance(0.1) {
+                    world.ask(world.store.outbox.sweep(Duration::from_millis(5))).unwrap();
+                }
+                let roll = world.ask(world.store.outbox.roll()).unwrap();
                 let owed = |s: &posthaste_outbox::Subscribed| Owed {
                     subscription: s.id,
                     owed: s.owed,
@@ -371,11 +394,19 @@ impl World {
                 _ => {}
             }
         }
-        let answers = self.ask(self.store.settle(settlements.clone())).unwrap();
+        let answers = self.ask(self.store.outbox.settle(settlements.clone())).unwrap();
         for (settlement, answer) in settlements.iter().zip(&answers) {
             if *answer == Settled::Applied {
                 self.model_settled(settlement);
             }
+        }
+        // Durable within 20 ms, or with whatever is synced before.
+        let (wait, generation) = (self.dice.millis(1, 20), Some(self.generation));
+        self.at(wait, generation, |world| world.store.sync());
+        // A crash right behind a settlement is the one that may forget it.
+        if self.store.can_crash() && self.fault(0.002) {
+            let wait = self.dice.millis(0, 10);
+            self.at(wait, None, World::crash);
         }
         // The store did it, and its answer was an error: told again, it finds the leases gone.
         self.answer(if lost_after { Input::NotSettled(settlements) } else { Input::Settled { settlements, answers } });
