@@ -4,4 +4,5 @@
 mod bodies;
 mod reading;
 mod refusing;
+mod sockets;
 mod stage;

@@ -86,6 +86,8 @@ pub(super) struct Lane {
     pub(super) breaker: Breaker,
     /// A reason for which it is to be disabled, until the outbox did so.
     pub(super) disabling: Option<Disabling>,
+    /// Whether its standing was told since the last scan was asked for.
+    pub(super) told_while_scanning: bool,
     /// The entry in the core's timers.
     pub(super) timer: Option<Duration>,
     /// Whether it stands in the core's list of lanes to look at.
@@ -121,6 +123,7 @@ impl Lane {
             not_before: Duration::ZERO,
             breaker: Breaker::CLOSED,
             disabling: None,
+            told_while_scanning: false,
             timer: None,
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },

@@ -47,15 +47,20 @@ impl World {
     }
 
     fn record(&mut self, count: u64) {
-        let events: Vec<_> = (0..count)
-            .map(|_| {
+        let mut owed = Vec::new();
+        for _ in 0..count {
+            let listed = self.lanes.iter().filter(|(_, lane)| lane.listed && self.dice.chance(0.6));
+            owed.push(listed.map(|(id, _)| *id).collect());
+        }
+        self.record_for(owed);
+    }
+
+    /// Records an event for each of these.
+    pub(crate) fn record_for(&mut self, owed: Vec<Vec<SubscriptionId>>) {
+        let events: Vec<_> = owed
+            .iter()
+            .map(|owed| {
                 let size = if self.dice.chance(0.05) { 200_000 } else { self.dice.between(10, 2_000) };
-                let owed: Vec<SubscriptionId> = self
-                    .lanes
-                    .iter()
-                    .filter(|(_, lane)| lane.listed && self.dice.chance(0.6))
-                    .map(|(id, _)| *id)
-                    .collect();
                 let facts = Facts {
                     event_type: EventType::parse("sim:happened").unwrap(),
                     key: None,
@@ -65,10 +70,9 @@ impl World {
                     recorded_at: posthaste_events::seams::Clock::wall(&*self.clock),
                 };
                 let payloads = Payloads::restored(Some(Bytes::from(vec![b'x'; size as usize])), None);
-                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed }
+                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.clone() }
             })
             .collect();
-        let owed: Vec<_> = events.iter().map(|e| e.owed.clone()).collect();
         let recorded = self.ask(self.store.record(events, self.epoch)).unwrap();
         for (recorded, owed) in recorded.iter().zip(owed) {
             self.model_recorded(recorded.id, &owed);
@@ -76,6 +80,11 @@ impl World {
     }
 
     fn pause(&mut self, id: SubscriptionId) {
+        if self.now < self.stalled_until {
+            // Whoever asks waits for the answer, and gets it in turn.
+            self.at(self.stalled_until - self.now, None, move |world| world.pause(id));
+            return;
+        }
         // As the registry does it: first nothing begins any more, then it is written down.
         if self.sabotage != crate::world::Sabotage::IgnorePause {
             self.tell_now(vec![Input::Standing { subscription: id, active: false }]);
@@ -94,6 +103,10 @@ impl World {
     }
 
     fn list(&mut self, id: SubscriptionId, listed: bool) {
+        if self.now < self.stalled_until {
+            self.at(self.stalled_until - self.now, None, move |world| world.list(id, listed));
+            return;
+        }
         self.lane(id).listed = listed;
         // With a subscription that goes, what its receiver asked for is forgotten.
         self.model_unlisted(id);
