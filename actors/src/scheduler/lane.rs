@@ -4,7 +4,7 @@ use super::circuit::{Allowance, Breaker};
 use super::window::Load;
 use super::words::{CallId, Tally, Terms};
 use posthaste_events::builtin::News;
-use posthaste_events::{DeliveryId, Facts};
+use posthaste_events::{AttemptOutcome, DeliveryId, Facts};
 use posthaste_outbox::{LeaseId, Leased};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -206,15 +206,25 @@ impl Lane {
         self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
 
-    /// A delivery failed.
-    pub(super) const fn failed(&mut self) {
+    /// Counts an attempt, and learns from it how the receiver is; true where that closed an open circuit.
+    pub(super) const fn count(&mut self, kind: AttemptOutcome) -> bool {
+        let tally = &mut self.tally;
+        match kind {
+            AttemptOutcome::Unattempted => {
+                tally.unattempted += 1;
+                return false;
+            }
+            AttemptOutcome::Delivered => {
+                tally.delivered += 1;
+                self.failures = 0;
+                return self.breaker.succeeded();
+            }
+            AttemptOutcome::Failed => tally.failed += 1,
+            AttemptOutcome::Rejected => tally.rejected += 1,
+        }
         self.failures = self.failures.saturating_add(1);
         self.ahead = AHEAD_MIN;
-    }
-
-    /// A delivery arrived.
-    pub(super) const fn succeeded(&mut self) {
-        self.failures = 0;
+        false
     }
 
     const fn is_down(&self) -> bool {

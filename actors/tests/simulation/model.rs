@@ -179,7 +179,8 @@ impl World {
             }
             Then::Dead(reason) => {
                 let by_attempts = policy.attempts.is_some_and(|n| most >= n) && last == Some(AttemptOutcome::Failed);
-                let by_time = age >= policy.give_up_after && last.is_none_or(|o| o == AttemptOutcome::Failed);
+                let by_time = age >= policy.give_up_after
+                    && last.is_none_or(|o| matches!(o, AttemptOutcome::Failed | AttemptOutcome::Unattempted));
                 let refused = last == Some(AttemptOutcome::Rejected);
                 if !(by_attempts || by_time || refused) {
                     wrong.push(format!("{id} is dead by {reason:?} after {charged} attempts and {age:?}"));

@@ -21,13 +21,11 @@ impl World {
         for id in ids {
             for _ in 0..self.dice.between(0, 2) {
                 let (at, pause) = (within(self), self.dice.millis(100, 20_000));
-                self.at(at, None, move |world| world.pause(id));
-                self.at(at + pause, None, move |world| world.resume(id));
+                self.at(at, None, move |world| world.pause(id, pause));
             }
             if self.dice.chance(0.15) {
                 let (at, pause) = (within(self), self.dice.millis(100, 20_000));
-                self.at(at, None, move |world| world.list(id, false));
-                self.at(at + pause, None, move |world| world.list(id, true));
+                self.at(at, None, move |world| world.unlist(id, pause));
             }
         }
         for _ in 0..self.dice.between(0, 3) {
@@ -79,10 +77,10 @@ impl World {
         }
     }
 
-    fn pause(&mut self, id: SubscriptionId) {
+    fn pause(&mut self, id: SubscriptionId, pause: Duration) {
         if self.now < self.stalled_until {
             // Whoever asks waits for the answer, and gets it in turn.
-            self.at(self.stalled_until - self.now, None, move |world| world.pause(id));
+            self.at(self.stalled_until - self.now, None, move |world| world.pause(id, pause));
             return;
         }
         // As the registry does it: first nothing begins any more, then it is written down.
@@ -91,9 +89,14 @@ impl World {
         }
         self.ask(self.store.set_standing(id, Standing::Paused)).unwrap();
         self.lane(id).standing = Standing::Paused;
+        self.at(pause, None, move |world| world.resume(id));
     }
 
     pub(crate) fn resume(&mut self, id: SubscriptionId) {
+        if self.now < self.stalled_until {
+            self.at(self.stalled_until - self.now, None, move |world| world.resume(id));
+            return;
+        }
         self.ask(self.store.set_standing(id, Standing::Active)).unwrap();
         self.lane(id).standing = Standing::Active;
         // Sometimes nobody tells the scheduler, which must find out by itself.
@@ -102,11 +105,16 @@ impl World {
         }
     }
 
-    fn list(&mut self, id: SubscriptionId, listed: bool) {
+    fn unlist(&mut self, id: SubscriptionId, pause: Duration) {
         if self.now < self.stalled_until {
-            self.at(self.stalled_until - self.now, None, move |world| world.list(id, listed));
+            self.at(self.stalled_until - self.now, None, move |world| world.unlist(id, pause));
             return;
         }
+        self.list(id, false);
+        self.at(pause, None, move |world| world.list(id, true));
+    }
+
+    fn list(&mut self, id: SubscriptionId, listed: bool) {
         self.lane(id).listed = listed;
         // With a subscription that goes, what its receiver asked for is forgotten.
         self.model_unlisted(id);
