@@ -92,7 +92,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The deliveree tells of both attempts; then the outbox is asked, by a message, what became of the delivery.
     for wanted in 1..=2 {
-        let (attempt, payload) = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await?.ok_or("ended")?;
+        let (attempt, payload) =
+            tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await?.ok_or("ended")?;
         assert_eq!(attempt, wanted);
         assert!(payload.contains(r#""order":"o-1""#), "{payload}");
     }

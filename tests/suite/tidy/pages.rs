@@ -37,3 +37,47 @@ fn the_changelog_has_the_version() -> Result<()> {
     ensure!(known, "CHANGELOG.md has no section for {version}");
     Ok(())
 }
+
+/// The cells `name: type = value` of a page's tables, each with the file that its row links.
+fn quoted_limits(page: &str) -> Vec<(&str, &str)> {
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains("` in ["));
+    rows.filter_map(|row| {
+        let (before, after) = row.split_once("` in [")?;
+        Some((before.rsplit('`').next()?, after.split("](").nth(1)?.split(')').next()?))
+    })
+    .collect()
+}
+
+#[test]
+fn every_limit_of_the_page_stands_so_in_the_code() -> Result<()> {
+    let page = fs::read_to_string(root().join("docs/limits.md"))?;
+    let limits = quoted_limits(&page);
+    ensure!(limits.len() > 40, "only {} limits", limits.len());
+    let mut findings = Vec::new();
+    for (quoted, file) in limits {
+        let code = fs::read_to_string(root().join("docs").join(file)).with_context(|| file.to_owned())?;
+        if !code.contains(quoted) {
+            findings.push(format!("docs/limits.md: {file} does not say `{quoted}`"));
+        }
+    }
+    none(&findings)
+}
+
+#[test]
+fn every_message_stands_in_the_page_of_messages() -> Result<()> {
+    let code = fs::read_to_string(root().join("actors/src/messages.rs"))?;
+    let page = fs::read_to_string(root().join("docs/messages.md"))?;
+    let mut messages = code.split("#[rtype(result = \"").skip(1);
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for message in &mut messages {
+        let (answer, rest) = message.split_once("\")]").context("an answer")?;
+        let name = rest.split("pub struct ").nth(1).and_then(|r| r.split([' ', '(', ';']).next()).context("a name")?;
+        if !page.lines().any(|line| line.starts_with(&format!("| `{name}` | `{answer}` | "))) {
+            findings.push(format!("docs/messages.md has no row for {name} with {answer}"));
+        }
+        seen += 1;
+    }
+    ensure!(seen > 10, "only {seen} messages");
+    none(&findings)
+}
