@@ -1,22 +1,22 @@
 //! The engine in a program of one's own, with a deliveree of one's own: `cargo run --example embed`.
 //!
-//! Starts an engine on a configuration in a temporary folder, declares the kind `memo`, records an event, waits until the
-//! memo has it, and ends by itself.
+//! Starts an engine on a configuration in a temporary folder, with a kind of deliveree of its own, `memo`; records events,
+//! one and many at once; waits until the memo has them, and ends by itself.
 
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use posthaste::{Engine, config};
-use posthaste_actors::messages::InspectEvent;
+use posthaste_actors::messages::{InspectEvent, RecordBatch};
 use posthaste_deliverees::{Kind, Kinds, Parsed, Problem};
 use posthaste_events::outcome::Detail;
 use posthaste_events::{
-    AnyDeliveree, Delivery, Draft, EventType, Notification, OneByOne, Outcome, Payload as _, State,
+    AnyDeliveree, Delivery, Draft, EventId, EventType, Notification, OneByOne, Outcome, Payload as _, State,
 };
-use serde_json::{Map, Value, json};
+use posthaste_outbox::DeliveryView;
+use serde_json::{Map, Value};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 const CONFIG: &str = r#"
 [outbox]
@@ -36,42 +36,51 @@ events = ["shop:**"]
 title = "Orders"
 "#;
 
-/// What the deliveree was given: the number of the attempt, and the payload.
-type Seen = mpsc::UnboundedSender<(u32, String)>;
-
-/// The kind `memo`: it has one option of its own, `title`, and hands what it gets to `seen`.
-fn memo(seen: Seen) -> Kind {
+/// The kind `memo`: it has one option of its own, `title`, and prints what it gets.
+fn memo() -> Kind {
     Kind {
         name: "memo",
         keys: &["title"],
-        parse: Arc::new(move |options, _guard| {
+        parse: Arc::new(|options, _guard| {
             let Some(title) = options.get("title").and_then(Value::as_str) else {
                 return Err(vec![Problem::new("title", "title is missing or no string", "write title = \"…\"")]);
             };
             let shown = Map::from_iter([("title".to_owned(), Value::from(title))]);
-            let (title, seen) = (title.to_owned(), seen.clone());
+            let title: Arc<str> = title.into();
             Ok(Parsed::new(shown, move |_tools| {
-                let (title, seen) = (title.clone(), seen.clone());
-                let send = move |delivery: Delivery<Notification>| {
-                    let outcome = write(&title, &seen, &delivery);
-                    async move { outcome }
-                };
+                let title = Arc::clone(&title);
+                let send = move |delivery| write(Arc::clone(&title), delivery);
                 AnyDeliveree::Notification(Arc::new(OneByOne::new(Duration::from_secs(5), send)))
             }))
         }),
     }
 }
 
-/// One attempt. The first fails, to show that another follows.
-fn write(title: &str, seen: &Seen, delivery: &Delivery<Notification>) -> Outcome {
-    let payload = String::from_utf8_lossy(delivery.payload.bytes()).into_owned();
-    println!("{title}, attempt {}: {payload}", delivery.attempt);
-    // The program that reads may be gone, which is no reason to try again.
-    let _ = seen.send((delivery.attempt, payload));
+/// One attempt. The first of each delivery fails, to show that another follows.
+async fn write(title: Arc<str>, delivery: Delivery<Notification>) -> Outcome {
+    println!("{title}, attempt {}: {}", delivery.attempt, String::from_utf8_lossy(delivery.payload.bytes()));
     if delivery.attempt == 1 {
         return Outcome::Retry { detail: Detail::error("memo: not in the mood"), after: None };
     }
     Outcome::Delivered(Detail::default())
+}
+
+fn draft(event_type: &str, order: &str) -> Result<Draft, Box<dyn Error>> {
+    let properties = Map::from_iter([("order".to_owned(), Value::from(order))]);
+    Ok(Draft::new(EventType::parse(event_type)?).properties(&properties))
+}
+
+/// The delivery of an event once it is settled, within ten seconds.
+async fn settled(engine: &Engine, event: EventId) -> Result<DeliveryView, Box<dyn Error>> {
+    for _ in 0..1_000 {
+        let view = engine.registry().send(InspectEvent(event)).await??.ok_or("no such event")?;
+        let delivery = view.deliveries.into_iter().next().ok_or("it is owed to nobody")?;
+        if delivery.row.state.is_settled() {
+            return Ok(delivery);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err("it is not settled within ten seconds".into())
 }
 
 #[tokio::main]
@@ -79,35 +88,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("config.toml");
     std::fs::write(&file, CONFIG)?;
-    let (seen, mut attempts) = mpsc::unbounded_channel();
-    let kinds = Kinds::built_in().with(memo(seen));
-    let config = config::load_with(&file, &config::Env::new(), &kinds).map_err(|problems| problems[0].to_string())?;
-
+    let kinds = Kinds::built_in().with(memo());
+    let env = std::env::vars().collect();
+    let config = config::load_with(&file, &env, &kinds).map_err(|problems| problems[0].to_string())?;
     let engine = Engine::start(&config).await?;
-    let properties = json!({ "order": "o-1", "total": 42.5 });
-    let draft = Draft::new(EventType::parse("shop:order:placed")?);
-    let draft = draft.properties(properties.as_object().ok_or("an object")?);
-    let recorded = engine.record(draft).await?;
-    println!("{} is recorded, owed to {} subscription", recorded.id, recorded.deliveries);
 
-    // The deliveree tells of both attempts; then the outbox is asked, by a message, what became of the delivery.
-    for wanted in 1..=2 {
-        let (attempt, payload) =
-            tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await?.ok_or("ended")?;
-        assert_eq!(attempt, wanted);
-        assert!(payload.contains(r#""order":"o-1""#), "{payload}");
+    let one = engine.record(draft("shop:order:placed", "o-1")?).await?;
+    println!("{} is recorded, owed to {} subscription", one.id, one.deliveries);
+
+    // Many at once, by the message that the HTTP API sends too.
+    let drafts = [draft("shop:order:paid", "o-1")?, draft("shop:order:shipped", "o-1")?];
+    let snapshot = engine.snapshot().current();
+    let now = engine.clock().wall();
+    let events = drafts.into_iter().map(|draft| snapshot.prepare(draft, now)).collect::<Result<Vec<_>, _>>()?;
+    let recorded = engine.registry().send(RecordBatch { events, epoch: snapshot.epoch }).await??;
+
+    for event in [one].iter().chain(&recorded) {
+        let delivery = settled(&engine, event.id).await?;
+        println!("{} is {} after {} attempts", event.id, delivery.row.state.as_str(), delivery.row.attempt_count);
+        assert_eq!((delivery.row.state, delivery.row.attempt_count), (State::Delivered, 2));
+        assert_eq!(delivery.attempts[0].detail.error.as_deref(), Some("memo: not in the mood"));
     }
-    let state = loop {
-        let view = engine.registry().send(InspectEvent(recorded.id)).await??.ok_or("no such event")?;
-        let state = view.deliveries.first().ok_or("no delivery")?.row.state;
-        if state != State::Pending {
-            break state;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    println!("the delivery is {}", state.as_str());
-    assert_eq!(state, State::Delivered);
-
     engine.stop(Duration::from_secs(5)).await?;
     println!("stopped");
     Ok(())

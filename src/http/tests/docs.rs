@@ -72,3 +72,28 @@ async fn each_route_needs_the_scope_that_stands_there() {
     }
     assert!(refused > 30, "{refused}");
 }
+
+#[actix_web::test]
+async fn what_is_said_not_to_be_built_is_refused() {
+    let stage = Stage::open().await;
+    let page = include_str!("../../../docs/not-yet.md");
+    for (method, path, named, status) in [
+        (Method::POST, "/v1/subscriptions", "`POST /v1/subscriptions`", 405),
+        (Method::PATCH, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
+        (Method::DELETE, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
+        (Method::POST, "/v1/subscriptions/good/test", "`test`, `rotate-secret` and `replay`", 404),
+        (Method::POST, "/v1/subscriptions/good/rotate-secret", "`test`, `rotate-secret` and `replay`", 404),
+        (Method::POST, "/v1/subscriptions/good/replay", "`test`, `rotate-secret` and `replay`", 404),
+        (Method::GET, "/v1/event-types", "`GET /v1/event-types`", 404),
+        (Method::GET, "/openapi.json", "`GET /openapi.json`", 404),
+        (Method::POST, "/analytics", "`POST /analytics`", 404),
+        (Method::GET, "/v1/subscriptions/good?reveal=url", "`?reveal=url`", 422),
+    ] {
+        let row = page.lines().find(|line| line.contains(named)).unwrap_or_else(|| panic!("no row for {named}"));
+        assert!(row.contains(&status.to_string()), "{row}");
+        assert_eq!(stage.send(request(method.clone(), path)).await.status, status, "{method} {path}");
+    }
+    let event = request(Method::POST, "/v1/events").append_header(("content-type", "application/cloudevents+json"));
+    assert_eq!(stage.send(event).await.status, 415);
+    assert!(page.lines().any(|line| line.contains("CloudEvents") && line.contains("415")));
+}

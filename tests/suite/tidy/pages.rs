@@ -1,6 +1,7 @@
 //! The docs point to what is there, and the changelog knows the version.
 
 use super::{files, none, shown};
+use crate::newcomer::blocks;
 use anyhow::{Context, Result, ensure};
 use posthaste_tests::daemon::root;
 use std::fs;
@@ -79,5 +80,23 @@ fn every_message_stands_in_the_page_of_messages() -> Result<()> {
         seen += 1;
     }
     ensure!(seen > 10, "only {seen} messages");
+    none(&findings)
+}
+
+#[test]
+fn every_line_of_rust_in_the_docs_stands_in_code_that_is_compiled() -> Result<()> {
+    let example = fs::read_to_string(root().join("examples/embed.rs"))?;
+    let compiled = example + &fs::read_to_string(root().join("src/engine.rs"))?;
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for (path, text) in files(".md")?.into_iter().filter(|(path, _)| path.starts_with("docs")) {
+        for line in blocks(&text, "rust").iter().flat_map(|block| block.lines()).filter(|line| !line.is_empty()) {
+            seen += 1;
+            if !compiled.contains(line.trim()) {
+                findings.push(format!("{}: `{line}` is compiled nowhere", shown(&path)));
+            }
+        }
+    }
+    ensure!(seen > 8, "only {seen} lines");
     none(&findings)
 }
