@@ -2,6 +2,7 @@
 //! comes from an actor that stands in.
 
 mod bodies;
+mod docs;
 mod reading;
 mod refusing;
 mod sockets;
