@@ -102,7 +102,7 @@ fn the_commands_of_the_readme_do_what_it_says() -> Result<()> {
         listener.says(&["8322"])?;
         let sent = shell(&home, send)?;
         ensure!(sent.contains("evt_"), "{sent}");
-        listener.says(&["project:created", "valid"])?;
+        listener.says(&["project:created", "signature holds"])?;
         let mut tail = None;
         for command in &commands {
             if command.contains("curl") {
