@@ -5,4 +5,5 @@ mod bodies;
 mod docs;
 mod reading;
 mod refusing;
+mod sockets;
 mod stage;

@@ -30,6 +30,7 @@ pub(crate) struct Model {
 struct Known {
     recorded_at: Duration,
     accepted: bool,
+    accepted_at: Option<Duration>,
     /// Attempts that the store took, with what followed.
     applied: Vec<(u32, AttemptOutcome)>,
     end: Option<Then>,
@@ -41,6 +42,14 @@ struct Known {
 impl Model {
     pub(crate) fn all_settled(&self) -> bool {
         self.unsettled == 0
+    }
+
+    /// How long each delivery to one of these took to arrive, in order; of those that arrived.
+    pub(crate) fn latencies(&self, of: impl Fn(SubscriptionId) -> bool) -> Vec<Duration> {
+        let wanted = self.deliveries.iter().filter(|(id, _)| of(id.subscription));
+        let mut all: Vec<_> = wanted.filter_map(|(_, k)| Some(k.accepted_at? - k.recorded_at)).collect();
+        all.sort();
+        all
     }
 
     /// Deaths; those that were told; those without an attempt.
@@ -131,7 +140,9 @@ impl World {
     }
 
     pub(crate) fn model_accepts(&mut self, delivery: DeliveryId) {
-        self.model.deliveries.entry(delivery).or_default().accepted = true;
+        let known = self.model.deliveries.entry(delivery).or_default();
+        known.accepted = true;
+        known.accepted_at.get_or_insert(self.now);
     }
 
     pub(crate) fn model_signal(&mut self, subscription: SubscriptionId, signal: &Signal) {
@@ -168,7 +179,8 @@ impl World {
             }
             Then::Dead(reason) => {
                 let by_attempts = policy.attempts.is_some_and(|n| most >= n) && last == Some(AttemptOutcome::Failed);
-                let by_time = age >= policy.give_up_after && last.is_none_or(|o| o == AttemptOutcome::Failed);
+                let by_time = age >= policy.give_up_after
+                    && last.is_none_or(|o| matches!(o, AttemptOutcome::Failed | AttemptOutcome::Unattempted));
                 let refused = last == Some(AttemptOutcome::Rejected);
                 if !(by_attempts || by_time || refused) {
                     wrong.push(format!("{id} is dead by {reason:?} after {charged} attempts and {age:?}"));

@@ -8,7 +8,7 @@ use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed
 use posthaste_actors::settings::Circuit;
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
-use posthaste_outbox::{Limits, MemoryOutbox, Outbox, Settled, Settlement, Standing, Then};
+use posthaste_outbox::{Enrolment, Limits, MemoryOutbox, Outbox, Settled, Settlement, Standing, Then};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -79,6 +79,10 @@ pub(crate) struct World {
     pub(crate) problems: Vec<String>,
     pub(crate) digest: u64,
     pub(crate) storm_until: Duration,
+    /// When it ends whatever is left; absent: when everything is settled.
+    pub(crate) ends: Option<Duration>,
+    /// The share of hints that get lost, after the storm as well.
+    pub(crate) hints_lost: f64,
     /// Counts the lives of the process; what an earlier one left behind reaches no later one.
     pub(crate) generation: u64,
     pub(crate) running: bool,
@@ -96,6 +100,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut world = Self::empty(seed, sabotage);
+        world.storm_until = Duration::from_secs(world.dice.between(20, 240));
+        world.settle_in();
+        world.plan();
+        world
+    }
+
+    /// A world without people, subscriptions and storm.
+    pub(crate) fn empty(seed: u64, sabotage: Sabotage) -> Self {
         let clock = Arc::new(SimClock::default());
         let dice = Dice::new(seed);
         let years = Duration::from_secs(400 * 24 * 60 * 60);
@@ -104,8 +117,7 @@ impl World {
         let hints = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&hints);
         store.on_due(Box::new(move |due| told.lock().unwrap().extend(due)));
-        let storm_until = Duration::from_secs(dice.between(20, 240));
-        let mut world = Self {
+        Self {
             now: Duration::ZERO,
             clock,
             core: Core::default(),
@@ -115,7 +127,9 @@ impl World {
             model: Model::default(),
             problems: Vec::new(),
             digest: seed,
-            storm_until,
+            storm_until: Duration::ZERO,
+            ends: None,
+            hints_lost: 0.3,
             generation: 0,
             running: true,
             crashes: 0,
@@ -128,17 +142,13 @@ impl World {
             queued: 0,
             hints,
             dice,
-        };
-        world.settle_in();
-        world.plan();
-        world
+        }
     }
 
     /// Makes the subscriptions and starts the core.
     fn settle_in(&mut self) {
-        let names: Vec<Arc<str>> = (0..self.dice.between(1, 6)).map(|n| format!("sub-{n}").into()).collect();
         let wanted =
-            names.iter().map(|name| posthaste_outbox::Enrolment { name: name.to_string(), backlog_max: 1_000_000 });
+            (0..self.dice.between(1, 6)).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
         let roll = self.ask(self.store.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
         for subscribed in roll.subscriptions {
@@ -223,7 +233,12 @@ impl World {
                 step(self);
             }
             self.digest = self.digest.rotate_left(5).wrapping_mul(0x100_0000_01b3) ^ at.as_nanos() as u64;
-            if !self.problems.is_empty() || (!self.storm() && self.model.all_settled() && self.core.out().0 == 0) {
+            if self.ends.is_some_and(|end| at > end) {
+                break;
+            }
+            if !self.problems.is_empty()
+                || self.ends.is_none() && (!self.storm() && self.model.all_settled() && self.core.out().0 == 0)
+            {
                 break;
             }
         }
@@ -233,8 +248,7 @@ impl World {
     pub(crate) fn ask<T>(&mut self, future: BoxFuture<T>) -> T {
         let answer = future.now_or_never().unwrap();
         let due = std::mem::take(&mut *self.hints.lock().unwrap());
-        // Hints get lost after the storm as well.
-        if !due.is_empty() && self.dice.chance(0.7) {
+        if !due.is_empty() && !self.dice.chance(self.hints_lost) {
             let (wait, generation) = (self.dice.millis(0, 3), Some(self.generation));
             self.at(wait, generation, move |world| world.tell(vec![Input::Due(due)]));
         }

@@ -4,6 +4,7 @@
 
 mod fixture;
 mod promises;
+mod stepped;
 
 use fixture::Stores;
 
@@ -30,6 +31,9 @@ macro_rules! conformance {
 
 conformance! {
     memory: Stores::Memory,
+    sled: Stores::Sled,
+    simulated: Stores::Simulated,
+    small_generations: Stores::Small,
     =>
     a_known_name_keeps_its_number_and_an_older_epoch_is_refused,
     what_is_recorded_is_claimed_in_order_with_its_payloads,
