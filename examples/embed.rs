@@ -20,7 +20,7 @@ use std::time::Duration;
 
 const CONFIG: &str = r#"
 [outbox]
-engine = "memory"
+free_min = "16MiB" # the temporary folder may be small
 
 [catalogue]
 files = []
