@@ -269,6 +269,9 @@ fn size(events: &[Prepared]) -> usize {
     events.iter().map(|event| event.payloads.len() + EVENT_BYTES).sum()
 }
 
+/// What a thread does.
+type Run = fn(&Lanes);
+
 /// The threads of a store.
 pub(crate) struct Threads(Vec<JoinHandle<()>>);
 
@@ -276,7 +279,7 @@ impl Threads {
     /// Starts them.
     pub(crate) fn start(lanes: &Arc<Lanes>) -> std::io::Result<Self> {
         let mut threads = Self(Vec::new());
-        let run: [(&str, fn(&Lanes)); 3] = [
+        let run: [(&str, Run); 3] = [
             ("outbox-writer", |lanes| lanes.run_writer()),
             ("outbox-claims", |lanes| lanes.run_reads(Lane::Claims)),
             ("outbox-looks", |lanes| lanes.run_reads(Lane::Looks)),

@@ -160,7 +160,9 @@ impl Store {
         if let Some((_, why)) = writer.wait.as_ref().filter(|(until, _)| now < *until) {
             return Err(why.clone());
         }
-        match self.begin(writer, now) {
+        // First what an abandoned generation must not be believed: a later sync can answer well and keep nothing of what
+        // an earlier one failed at, so that a start would find events that are gone after the next power cut.
+        match self.write_manifests(writer).and_then(|()| self.begin(writer, now)) {
             Ok(active) => {
                 writer.wait = None;
                 self.set_refusing(None);

@@ -51,6 +51,8 @@ pub(crate) struct Store {
     writer: Mutex<Writer>,
     inner: Mutex<Inner>,
     catalog: Mutex<Catalog>,
+    /// Generations that nobody needs and that could not be removed yet.
+    dying: Mutex<BTreeSet<Generation>>,
     tell: Mutex<Option<Arc<Tell>>>,
     /// Why nothing new is taken, where that is so.
     refusing: Mutex<Option<String>>,

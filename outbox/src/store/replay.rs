@@ -81,6 +81,7 @@ impl Store {
             writer: Mutex::new(writer),
             inner: Mutex::new(inner),
             catalog: Mutex::new(catalog),
+            dying: Mutex::new(BTreeSet::new()),
             tell: Mutex::new(None),
             refusing: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -100,9 +101,7 @@ impl Store {
         let empty: Vec<Generation> =
             self.catalog().manifests().filter(|m| m.is_empty()).map(|m| m.generation).collect();
         for generation in empty {
-            if let Err(error) = self.destroy(generation) {
-                self.failed("an empty generation could not be removed", &error);
-            }
+            self.destroy(generation);
         }
         let all: Vec<Generation> = self.catalog().manifests().map(|m| m.generation).collect();
         for generation in all {

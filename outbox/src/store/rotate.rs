@@ -126,7 +126,8 @@ impl Store {
     /// Writes what is known of a generation that ended.
     pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: &Snapshot) {
         writer.unwritten.insert(generation);
-        self.write_manifests(writer);
+        // What fails here is tried again before another generation begins.
+        let _ = self.write_manifests(writer);
         // A snapshot keeps a start from reading the generation, and so from finding the keys in it.
         if let Err(error) = writer.keys.seal(generation) {
             self.failed("idempotency keys could not be sealed; they stay in memory", &error);
@@ -141,8 +142,9 @@ impl Store {
         self.active_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Writes the manifests that are not written yet.
-    pub(crate) fn write_manifests(&self, writer: &mut Writer) {
+    /// Writes the manifests that are not written yet; the last error.
+    pub(crate) fn write_manifests(&self, writer: &mut Writer) -> Result<(), DiskError> {
+        let mut result = Ok(());
         for generation in writer.unwritten.clone() {
             let Some(manifest) = self.catalog().get(generation).cloned() else {
                 writer.unwritten.remove(&generation);
@@ -152,9 +154,13 @@ impl Store {
                 Ok(()) => {
                     writer.unwritten.remove(&generation);
                 }
-                Err(error) => self.failed("a manifest could not be written; the next start reads more", &error),
+                Err(error) => {
+                    self.failed("a manifest could not be written; it is tried again", &error);
+                    result = Err(error);
+                }
             }
         }
+        result
     }
 
     fn drop_snapshots(&self) -> Result<(), DiskError> {

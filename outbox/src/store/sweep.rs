@@ -15,6 +15,7 @@ use crate::story::ATTEMPTS_KEPT;
 use crate::time::millis;
 use crate::{StoreError, Swept};
 use roaring::RoaringTreemap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -58,14 +59,12 @@ impl Store {
         if let Err(error) = writer.keys.forget(now) {
             self.failed("forgotten idempotency keys could not be removed", &error);
         }
-        if writer.active.is_some() {
-            self.write_manifests(&mut writer);
-        }
         self.rotate_if_full(&mut writer);
         let active = writer.active.as_ref().map(|(generation, _)| *generation);
         let merge = writer.keys.plan(now);
         self.damaged_keys.store(writer.keys.damaged_total(), Ordering::Relaxed);
         drop(writer);
+        self.bury();
         if let Some(merge) = merge {
             // Long, so beside the writer.
             let adopted = merge.run().and_then(|merged| self.writer().keys.adopt(merged));
@@ -151,7 +150,7 @@ impl Store {
         if !self.library.close(generation) {
             return Ok(None);
         }
-        self.destroy(generation)?;
+        self.destroy(generation);
         Ok(Some((events.saturating_sub(owed.len()), owed.len())))
     }
 
@@ -244,14 +243,31 @@ impl Store {
         Ok((!beyond).then(|| rows::write_entry(kind, sequence, subscription, &entry)))
     }
 
-    /// Removes a closed generation and what is known of it.
-    pub(crate) fn destroy(&self, generation: Generation) -> Result<(), DiskError> {
-        if !self.library.close(generation) {
-            return Ok(());
-        }
-        self.disk.destroy(generation)?;
+    /// Removes a closed generation and what is known of it; what fails is tried again by the next sweep.
+    pub(crate) fn destroy(&self, generation: Generation) {
+        // Forgotten first: a removal that fails may have been done all the same.
         self.catalog().remove(generation);
-        self.disk.remove_file(&Manifest::file(generation))
+        self.dying.lock().unwrap_or_else(PoisonError::into_inner).insert(generation);
+        self.bury();
+    }
+
+    fn bury(&self) {
+        let dying: Vec<Generation> = {
+            let dying = self.dying.lock().unwrap_or_else(PoisonError::into_inner);
+            dying.iter().copied().collect()
+        };
+        for generation in dying {
+            if !self.library.close(generation) {
+                continue;
+            }
+            let buried = self.disk.destroy(generation);
+            match buried.and_then(|()| self.disk.remove_file(&Manifest::file(generation))) {
+                Ok(()) => {
+                    self.dying.lock().unwrap_or_else(PoisonError::into_inner).remove(&generation);
+                }
+                Err(error) => self.failed("an old generation could not be removed; it is tried again", &error),
+            }
+        }
     }
 
     /// Holds every closed generation against its manifest; the damaged or lost records found so far.

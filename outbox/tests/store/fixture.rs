@@ -146,6 +146,11 @@ pub(crate) fn failed(number: u32) -> Attempt {
 }
 
 impl Fixture {
+    /// A store that was opened elsewhere.
+    pub(crate) fn over(outbox: Arc<dyn Outbox>, clock: Arc<ManualClock>) -> Self {
+        Self { outbox, clock, _folder: None }
+    }
+
     /// Lists these names; their numbers, in this order, and the epoch.
     pub(crate) async fn enroll(&self, names: &[&str]) -> (Vec<SubscriptionId>, Epoch) {
         self.enroll_bounded(names, 1_000_000).await

@@ -1,10 +1,14 @@
-//! Every promise of the `Outbox` trait, run on every store.
+//! The stores from outside: every promise of the `Outbox` trait on every store; the generations over a disk that fails.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod faults;
 mod fixture;
+mod model;
 mod promises;
+mod recovery;
 mod stepped;
+mod world;
 
 use fixture::Stores;
 
