@@ -1,6 +1,6 @@
 //! The table and the JSON that a run ends with.
 
-use crate::measure::Figures;
+use crate::measure::{Figures, SCENARIOS};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -44,29 +44,22 @@ impl Run {
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
             self.alone_per_s, self.seconds
         );
-        let mut scenarios: Vec<&str> = self.figures.iter().map(|f| f.scenario).collect();
-        scenarios.dedup();
-        let mut seen = Vec::new();
-        for scenario in scenarios {
-            if seen.contains(&scenario) {
-                continue;
-            }
-            seen.push(scenario);
-            let ceiling = self.mean(scenario, "memory").map(|f| f.delivered_per_s);
+        for scenario in SCENARIOS {
+            let ceiling = self.mean(scenario.name, "memory").map(|f| f.delivered_per_s);
             for engine in ["sled", "memory"] {
-                if let Some(f) = self.mean(scenario, engine) {
+                if let Some(f) = self.mean(scenario.name, engine) {
                     let share = ceiling.map_or("-".to_owned(), |c| format!("{:.0} %", f.delivered_per_s / c * 100.0));
+                    // Under full load the time under way is the length of the queue, and says nothing.
+                    let latency = if scenario.rate > 0 {
+                        format!("{:.2} | {:.2}", f.p50_ms, f.p99_ms)
+                    } else {
+                        "- | -".to_owned()
+                    };
                     // A String takes whatever is written to it.
                     let _always_fits = writeln!(
                         text,
-                        "| {scenario} | {engine} | {:.0} | {:.0} | {share} | {:.2} | {:.2} | {:.0} | {:.0} | {:.3} |",
-                        f.accepted_per_s,
-                        f.delivered_per_s,
-                        f.p50_ms,
-                        f.p99_ms,
-                        f.peak_mib,
-                        f.rss_mib,
-                        f.cpu_s_per_1000
+                        "| {} | {engine} | {:.0} | {:.0} | {share} | {latency} | {:.0} | {:.0} | {:.3} |",
+                        scenario.name, f.accepted_per_s, f.delivered_per_s, f.peak_mib, f.rss_mib, f.cpu_s_per_1000
                     );
                 }
             }

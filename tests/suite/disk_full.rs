@@ -46,7 +46,7 @@ fn full_and_free_again(free_min: &str, leave: u64) -> Result<()> {
     ensure!(ledger.promised() == 200, "with space everything is taken: {}", ledger.promised());
 
     let ballast = fill(disk.path(), leave)?;
-    let many = Shape { padding: |_| 8 * 1024, events_max: 8_000, ..Shape::default() };
+    let many = Shape { padding: |_| 8 * 1024, events_max: 4_000, ..Shape::default() };
     // The load itself refuses a 503 without Retry-After, and any other answer than 202.
     let shed = Load::start(daemon.address(), &many, 1_000, &ledger).finish()?;
     ensure!(shed > 0, "a full disk was never felt, {} bytes are free", free(disk.path())?);
