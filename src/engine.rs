@@ -26,7 +26,7 @@ use posthaste_events::builtin::News;
 use posthaste_events::prepare::Unfit;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_outbox::disk::{Disk, SledDisk};
-use posthaste_outbox::{Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
+use posthaste_outbox::{GenerationOutbox, Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -50,7 +50,7 @@ pub struct Engine {
     tools: Mutex<(Config, Tools)>,
     _console: LinesGuard,
     /// Held as long as the engine lives: it keeps a second daemon off the data.
-    _lock: Option<File>,
+    _lock: File,
 }
 
 /// Why an engine did not start.
@@ -112,7 +112,9 @@ impl Engine {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let (print, console) = console()?;
         let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
-        let (outbox, lock) = open(config, &clock, &random).await?;
+        // Whatever the outbox: one data directory is one daemon's.
+        let lock = lock(&config.daemon.data_dir)?;
+        let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools)?;
         let started =
             posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
@@ -202,9 +204,11 @@ fn console() -> io::Result<(Printer, LinesGuard)> {
     Ok((Arc::new(print), guard))
 }
 
-type Opened = (Arc<dyn Outbox>, Option<File>);
-
-async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Opened, StartError> {
+async fn open(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn Outbox>, StartError> {
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let limits = Limits {
         retention: config.outbox.retention,
@@ -217,22 +221,20 @@ async fn open(config: &Config, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>)
         // Settled events that stay for a second are as good as forgotten: nothing of them is kept, which is what a
         // benchmark compares the real store with.
         Store::Memory if limits.retention <= Duration::from_secs(1) => {
-            Ok((Arc::new(MemoryOutbox::forgetting(clock, random, limits)), None))
+            Ok(Arc::new(MemoryOutbox::forgetting(clock, random, limits)))
         }
-        Store::Memory => Ok((Arc::new(MemoryOutbox::new(clock, random, limits)), None)),
+        Store::Memory => Ok(Arc::new(MemoryOutbox::new(clock, random, limits))),
         Store::Sled => {
-            let lock = lock(&config.daemon.data_dir)?;
             let path = config.daemon.data_dir.join(OUTBOX_FOLDER);
             let dir = path.clone();
             // Opening reads the disk, which no thread of a runtime should wait for.
             let opening = tokio::task::spawn_blocking(move || {
                 let disk = SledDisk::open(&dir).map_err(|e| e.to_string())?;
                 let disk = faulty_disk(Arc::new(disk)).map_err(|e| e.to_string())?;
-                drop((disk, clock, random, limits));
-                Err::<MemoryOutbox, _>("not built yet".to_owned())
+                GenerationOutbox::open(disk, clock, random, limits).map_err(|e| e.to_string())
             });
             match opening.await {
-                Ok(Ok(outbox)) => Ok((Arc::new(outbox), Some(lock))),
+                Ok(Ok(outbox)) => Ok(Arc::new(outbox)),
                 Ok(Err(error)) => Err(StartError::Outbox { path, error }),
                 Err(_) => Err(StartError::Outbox { path, error: "it panicked; see the log".to_owned() }),
             }
@@ -291,6 +293,40 @@ mod tests {
         assert!(refused.contains("in use") && refused.contains("data") && refused.contains(&who), "{refused}");
         drop(held);
         assert!(lock(&data).is_ok());
+    }
+
+    /// A configuration in memory with a console for these events.
+    fn config(home: &Path, events: &str) -> Config {
+        let file = home.join("config.toml");
+        let text = format!(
+            "outbox.engine = \"memory\"\ncatalogue = {{ files = [], undeclared = \"accept\" }}\n\n\
+             [[subscription]]\nname = \"eye\"\ndeliveree = \"console\"\nevents = [\"{events}\"]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        crate::config::load(&file, &crate::config::Env::new()).unwrap()
+    }
+
+    fn draft(event_type: &str) -> Draft {
+        Draft::new(posthaste_events::EventType::parse(event_type).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_embedded_engine_records_delivers_reloads_and_stops() {
+        let home = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&config(home.path(), "a:**")).await.unwrap();
+        let mut attempts = engine.watch().await.unwrap();
+        let first = engine.record(draft("a:b")).await.unwrap();
+        assert_eq!(first.deliveries, 1);
+        let watched = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await.unwrap().unwrap();
+        assert_eq!((watched.event, watched.subscription.as_str()), (first.id, "eye"));
+
+        engine.reload(&config(home.path(), "other:**")).await.unwrap();
+        assert_eq!(engine.record(draft("a:b")).await.unwrap().deliveries, 0);
+        assert!(matches!(engine.record(draft("posthaste:test")).await, Err(NotRecorded::Unfit(_))));
+
+        engine.stop(Duration::from_secs(1)).await.unwrap();
+        assert!(matches!(engine.record(draft("a:b")).await, Err(NotRecorded::Refused(_))));
+        engine.stop(Duration::ZERO).await.unwrap();
     }
 
     #[test]

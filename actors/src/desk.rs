@@ -11,7 +11,7 @@ use posthaste_outbox::{Epoch, Outbox, RecordError, Recorded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, broadcast};
 
 /// Events that may wait for the outbox at once.
 const EVENTS_MAX: usize = 16_384;
@@ -36,7 +36,7 @@ pub(crate) struct Desk {
     pub(crate) stopping: AtomicBool,
     events: Semaphore,
     kib: Semaphore,
-    news: Semaphore,
+    news: Arc<Semaphore>,
 }
 
 impl Desk {
@@ -49,7 +49,7 @@ impl Desk {
             stopping: AtomicBool::new(false),
             events: Semaphore::new(EVENTS_MAX),
             kib: Semaphore::new(KIB_MAX),
-            news: Semaphore::new(NEWS_MAX),
+            news: Arc::new(Semaphore::new(NEWS_MAX)),
         }
     }
 
@@ -91,12 +91,14 @@ impl Desk {
         Err(full("the subscriptions change too often"))
     }
 
+    /// Room for a piece of news, from the moment that it is known; without any it is only logged.
+    pub(crate) fn news_room(&self, news: &News) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.news).try_acquire_owned();
+        room.map_err(|_| tracing::warn!(?news, "too much news waits; this is not recorded")).ok()
+    }
+
     /// Records a piece of news; where that fails for long it is logged and dropped.
-    pub(crate) async fn announce(&self, news: News) {
-        let Ok(_room) = self.news.try_acquire() else {
-            tracing::warn!(?news, "too much news waits; this is not recorded");
-            return;
-        };
+    pub(crate) async fn announce(&self, news: News, _room: OwnedSemaphorePermit) {
         for _ in 0..NEWS_TRIES {
             let snapshot = self.snapshot.current();
             let Some(draft) = news.draft() else { return };

@@ -65,7 +65,9 @@ pub enum StartError {
 impl Engine {
     /// Records one of the daemon's own events; returns once it is durable, or after some tries is only logged.
     pub async fn announce(&self, news: News) {
-        self.desk.announce(news).await;
+        if let Some(room) = self.desk.news_room(&news) {
+            self.desk.announce(news, room).await;
+        }
     }
 
     /// Returns once the engine has stopped and its outbox is closed.

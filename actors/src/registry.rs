@@ -96,7 +96,10 @@ impl Inner {
         };
         self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;
         if let (true, Some(Standing::Disabled(_))) = (active, before?) {
-            self.desk.announce(News::Recovered { subscription: name.to_owned(), reason: "disabled".into() }).await;
+            let news = News::Recovered { subscription: name.to_owned(), reason: "disabled".into() };
+            if let Some(room) = self.desk.news_room(&news) {
+                self.desk.announce(news, room).await;
+            }
         }
         Ok(self.views().await?.into_iter().find(|view| view.name == name))
     }

@@ -58,9 +58,10 @@ impl Snapshot {
     /// Matches an event again, after the subscriptions changed while it was on its way.
     #[must_use]
     pub fn rematch(&self, mut prepared: Prepared) -> Prepared {
-        let body = prepared.payloads.notification().and_then(|b| serde_json::from_slice::<Value>(b).ok());
-        let data = body.as_ref().and_then(|b| b.get("data")).unwrap_or(&Value::Null);
-        prepared.owed = owed(&self.targets, &prepared.facts, data);
+        // `data` is read by itself: within the body it may be one level deeper than is read.
+        let body = prepared.payloads.notification().and_then(|b| serde_json::from_slice::<Body>(b).ok());
+        let data = body.and_then(|b| serde_json::from_str(b.data.get()).ok()).unwrap_or(Value::Null);
+        prepared.owed = owed(&self.targets, &prepared.facts, &data);
         prepared
     }
 
@@ -76,6 +77,13 @@ impl Snapshot {
         let owed = owed(&self.targets, &facts, &data);
         Ok(Prepared { facts: Arc::new(facts), idempotency, payloads: Payloads::built(Some(body), None), owed })
     }
+}
+
+/// What is read of a notification's body to match it again.
+#[derive(serde::Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    data: &'a serde_json::value::RawValue,
 }
 
 /// The body of a standard webhook: exactly `type`, `timestamp` and `data`. `data` is a compact JSON object.
@@ -143,6 +151,17 @@ mod tests {
         }
         let long = format!(r#"{{"x":"{}"}}"#, "y".repeat(PAYLOAD_MAX));
         assert!(matches!(prepare(draft("a:b", &long)), Err(Unfit::TooLarge(_))));
+    }
+
+    #[test]
+    fn an_event_as_deep_as_is_read_is_matched_again_like_any_other() {
+        let deep = format!(r#"{{"id":"x","deep":{}{}}}"#, "[".repeat(126), "]".repeat(126));
+        let prepared = prepare(draft("a:b", &deep)).unwrap();
+        let wheres = vec![crate::matching::Where::new("id", Value::from("x"))];
+        let selector = crate::matching::Selector { wheres, ..Default::default() };
+        let targets = vec![Target { id: crate::SubscriptionId(7), selector }];
+        let owed = Snapshot { targets, ..snapshot() }.rematch(prepared).owed;
+        assert_eq!(owed, [crate::SubscriptionId(7)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p posthaste-outbox --example disk [FOLDER]`
 
-#![expect(clippy::print_stdout, reason = "it is here to print")]
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it is here to measure and to print")]
 
 use posthaste_outbox::disk::{Disk, DiskError, Row, SledDisk};
 use posthaste_outbox::envelope;

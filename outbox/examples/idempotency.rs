@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p posthaste-outbox --example idempotency [KEYS]`
 
-#![expect(clippy::print_stdout, reason = "it is here to print")]
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it is here to measure and to print")]
 
 use posthaste_events::EventId;
 use posthaste_outbox::disk::{DiskError, SledDisk};

@@ -5,16 +5,21 @@
 
 pub mod disk;
 pub mod envelope;
+mod generations;
 pub mod idempotency;
+mod lanes;
 mod ledger;
 mod limits;
 mod listing;
 mod memory;
 pub mod query;
+mod rows;
 mod steps;
+mod store;
 mod story;
 mod time;
 
+pub use generations::{GenerationOutbox, Stepper};
 pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
 pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};

@@ -2,6 +2,8 @@
 //! comes from an actor that stands in.
 
 mod bodies;
+mod docs;
 mod reading;
 mod refusing;
+mod sockets;
 mod stage;

@@ -1,11 +1,14 @@
 //! The official Standard Webhooks libraries judge what really arrives.
 
+use crate::newcomer::blocks;
 use crate::{folder, here};
 use anyhow::{Context, Result, ensure};
 use posthaste_tests::config::SECRET;
+use posthaste_tests::daemon::root;
 use posthaste_tests::{Config, Daemon, Receiver, Reply, Subscription};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,4 +80,57 @@ fn the_library_for_javascript_accepts_what_arrives_and_refuses_what_was_changed(
     let arrived = capture(folder.path())?;
     let script = here().join("libraries/verify.mjs");
     judge(Command::new("node").arg(script).arg(tools()).arg(SECRET), &arrived)
+}
+
+/// What the page of webhooks shows of a language, with `main` behind it, in a file of that name.
+fn snippet(folder: &Path, language: &str, file: &str, main: &str) -> Result<PathBuf> {
+    let page = fs::read_to_string(root().join("docs/webhooks.md"))?;
+    let shown = blocks(&page, language).into_iter().next().context("the page shows none")?;
+    let path = folder.join(file);
+    fs::write(&path, format!("{shown}\n{main}"))?;
+    Ok(path)
+}
+
+/// Calls `receive` of a snippet for what arrived, and for the same with another id.
+fn judge_snippet(command: &mut Command, arrived: &Path) -> Result<()> {
+    let done = command.env("OPS_SECRET", SECRET).stdin(File::open(arrived)?).output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let answers: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("answers ")).collect();
+    ensure!(answers == vec!["204 400"; properties().len()], "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_the_docs_show_for_python_verifies_what_arrives() -> Result<()> {
+    let folder = folder()?;
+    let main = r#"
+import json, sys
+for line in sys.stdin:
+    delivery = json.loads(line)
+    headers, body = delivery["headers"], delivery["body"].encode()
+    forged = {**headers, "webhook-id": "evt_other"}
+    print("answers", receive(headers, body), receive(forged, body))
+"#;
+    let script = snippet(folder.path(), "python", "receive.py", main)?;
+    let arrived = capture(folder.path())?;
+    let python = tools().join("venv/bin/python");
+    judge_snippet(Command::new(python).env("PYTHONIOENCODING", "utf-8:backslashreplace").arg(script), &arrived)
+}
+
+#[test]
+fn what_the_docs_show_for_javascript_verifies_what_arrives() -> Result<()> {
+    let folder = folder()?;
+    let main = r#"
+import { readFileSync } from "node:fs";
+for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
+  const { headers, body } = JSON.parse(line);
+  const forged = { ...headers, "webhook-id": "evt_other" };
+  console.log("answers", receive(headers, body), receive(forged, body));
+}
+"#;
+    let script = snippet(folder.path(), "js", "receive.mjs", main)?;
+    symlink(fs::canonicalize(tools())?.join("node_modules"), folder.path().join("node_modules"))?;
+    let arrived = capture(folder.path())?;
+    judge_snippet(Command::new("node").arg(script), &arrived)
 }

@@ -134,13 +134,20 @@ fn every_config_that_the_docs_show_is_accepted() -> Result<()> {
         for block in blocks(&text, "toml") {
             let folder = folder()?;
             let home = clone(folder.path())?;
-            // A piece is shown as an addition to the shipped file; a whole file has a [daemon].
+            // Subscriptions are shown as an addition to the shipped file; what has a [section] stands for itself.
             let shipped = fs::read_to_string(home.join("config.toml"))?;
-            let whole = if block.contains("[daemon]") { block.clone() } else { format!("{shipped}\n{block}") };
+            let alone = block.lines().any(|line| line.starts_with('[') && !line.starts_with("[["));
+            let whole = if alone { block.clone() } else { format!("{shipped}\n{block}") };
             let (file, whole) =
                 if block.contains("[event.") { ("events.toml", block.clone()) } else { ("config.toml", whole) };
             fs::write(home.join(file), whole)?;
-            let check = format!("OPS_SECRET={} target/release/posthaste check", posthaste_tests::config::SECRET);
+            // Of the names in the pages those of signing secrets have the word in them; any other is a token.
+            let names = block.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next());
+            let given = names.map(|name| match name.contains("SECRET") {
+                true => format!("{name}={} ", posthaste_tests::config::SECRET),
+                false => format!("{name}=token-0123456789-{name} "),
+            });
+            let check = format!("{}target/release/posthaste check", given.collect::<String>());
             if let Err(problem) = shell(&home, &check) {
                 bail!("{}: {problem:#}\n{block}", page.display());
             }

@@ -176,7 +176,10 @@ impl Scheduler {
                 });
             }
             Action::Announce(news) => {
-                tokio::spawn(async move { desk.announce(news).await });
+                // Taken here, so that a stop waits for news that has not begun to be recorded.
+                if let Some(room) = desk.news_room(&news) {
+                    tokio::spawn(async move { desk.announce(news, room).await });
+                }
             }
             Action::Scan => {
                 let roll = desk.outbox.roll();

@@ -90,6 +90,12 @@ impl Core {
         std::mem::take(&mut self.actions)
     }
 
+    /// For the negative control of tests: lets whoever comes first take the whole window.
+    #[doc(hidden)]
+    pub const fn share_nothing(&mut self) {
+        self.window.shared = false;
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counts(&self) -> Counts {
@@ -140,8 +146,9 @@ impl Core {
                 }
             }
             Input::Owed(owed) => {
-                self.scanning = false;
                 self.owed(now.elapsed, owed.unwrap_or_default());
+                self.scanning = false;
+                self.lanes.values_mut().for_each(|lane| lane.told_while_scanning = false);
             }
             Input::Disabled { subscription, done } => self.disabled(now.elapsed, subscription, done),
             Input::Wake => {}
@@ -190,6 +197,7 @@ impl Core {
     fn standing(&mut self, now: Duration, subscription: SubscriptionId, active: bool) {
         let Some(lane) = self.lanes.get_mut(&subscription) else { return };
         lane.terms.active = active;
+        lane.told_while_scanning = self.scanning;
         if active {
             self.due(subscription, now);
         } else {
@@ -291,7 +299,8 @@ impl Core {
     fn owed(&mut self, now: Duration, owed: Vec<Owed>) {
         for Owed { subscription, owed, active } in owed {
             let Some(lane) = self.lanes.get_mut(&subscription) else { continue };
-            if lane.terms.active != active && lane.disabling.is_none() {
+            // What was told meanwhile is newer than the answer, which may have been overtaken.
+            if lane.terms.active != active && lane.disabling.is_none() && !lane.told_while_scanning {
                 self.standing(now, subscription, active);
                 continue;
             }

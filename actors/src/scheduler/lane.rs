@@ -4,7 +4,7 @@ use super::circuit::{Allowance, Breaker};
 use super::window::Load;
 use super::words::{CallId, Tally, Terms};
 use posthaste_events::builtin::News;
-use posthaste_events::{DeliveryId, Facts};
+use posthaste_events::{AttemptOutcome, DeliveryId, Facts};
 use posthaste_outbox::{LeaseId, Leased};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,6 +86,8 @@ pub(super) struct Lane {
     pub(super) breaker: Breaker,
     /// A reason for which it is to be disabled, until the outbox did so.
     pub(super) disabling: Option<Disabling>,
+    /// Whether its standing was told since the last scan was asked for.
+    pub(super) told_while_scanning: bool,
     /// The entry in the core's timers.
     pub(super) timer: Option<Duration>,
     /// Whether it stands in the core's list of lanes to look at.
@@ -121,6 +123,7 @@ impl Lane {
             not_before: Duration::ZERO,
             breaker: Breaker::CLOSED,
             disabling: None,
+            told_while_scanning: false,
             timer: None,
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
@@ -203,15 +206,25 @@ impl Lane {
         self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
 
-    /// A delivery failed.
-    pub(super) const fn failed(&mut self) {
+    /// Counts an attempt, and learns from it how the receiver is; true where that closed an open circuit.
+    pub(super) const fn count(&mut self, kind: AttemptOutcome) -> bool {
+        let tally = &mut self.tally;
+        match kind {
+            AttemptOutcome::Unattempted => {
+                tally.unattempted += 1;
+                return false;
+            }
+            AttemptOutcome::Delivered => {
+                tally.delivered += 1;
+                self.failures = 0;
+                return self.breaker.succeeded();
+            }
+            AttemptOutcome::Failed => tally.failed += 1,
+            AttemptOutcome::Rejected => tally.rejected += 1,
+        }
         self.failures = self.failures.saturating_add(1);
         self.ahead = AHEAD_MIN;
-    }
-
-    /// A delivery arrived.
-    pub(super) const fn succeeded(&mut self) {
-        self.failures = 0;
+        false
     }
 
     const fn is_down(&self) -> bool {

@@ -109,27 +109,13 @@ impl Core {
             kept: lane.disabling.is_some(),
         };
         let (then, state) = decide(&outcome, tried, &lane.terms.retry, random);
-        match outcome.kind() {
-            AttemptOutcome::Unattempted => {
-                lane.tally.unattempted += 1;
-                if uncharged > 0 || self.uncharged.len() < UNCHARGED_MAX {
-                    self.uncharged.insert(flying.delivery, uncharged.saturating_add(1));
-                }
-            }
-            AttemptOutcome::Delivered => {
-                lane.tally.delivered += 1;
-                lane.succeeded();
-                if lane.breaker.succeeded() {
-                    let subscription = lane.terms.name.to_string();
-                    self.actions.push(Action::Announce(News::Recovered { subscription, reason: "circuit".into() }));
-                }
-            }
-            kind => {
-                let count =
-                    if kind == AttemptOutcome::Rejected { &mut lane.tally.rejected } else { &mut lane.tally.failed };
-                *count += 1;
-                lane.failed();
-            }
+        let kind = outcome.kind();
+        if kind == AttemptOutcome::Unattempted && (uncharged > 0 || self.uncharged.len() < UNCHARGED_MAX) {
+            self.uncharged.insert(flying.delivery, uncharged.saturating_add(1));
+        }
+        if lane.count(kind) {
+            let subscription = lane.terms.name.to_string();
+            self.actions.push(Action::Announce(News::Recovered { subscription, reason: "circuit".into() }));
         }
         lane.tally.took = lane.tally.took.saturating_add(took);
         match &then {
@@ -142,7 +128,6 @@ impl Core {
         if state.is_settled() {
             self.uncharged.remove(&flying.delivery);
         }
-        let kind = outcome.kind();
         let attempt = Attempt {
             number: flying.attempt,
             at: began.wall,

@@ -44,11 +44,13 @@ impl Load {
 pub(super) struct Window {
     max: Load,
     out: Load,
+    /// Off only in the negative control of the tests: then whoever comes first may take everything.
+    pub(super) shared: bool,
 }
 
 impl Window {
     pub(super) const fn new(max: Load) -> Self {
-        Self { max, out: Load { count: 0, bytes: 0 } }
+        Self { max, out: Load { count: 0, bytes: 0 }, shared: true }
     }
 
     pub(super) const fn out(&self) -> Load {
@@ -64,6 +66,10 @@ impl Window {
     pub(super) fn share(&self, held: Load, wished: usize) -> Option<Load> {
         if self.is_full() || wished == 0 {
             return None;
+        }
+        if !self.shared {
+            let (count, bytes) = (self.max.count - self.out.count, self.max.bytes - self.out.bytes);
+            return Some(Load { count: wished.min(count).min(CLAIM_COUNT_MAX), bytes: bytes.min(CLAIM_BYTES_MAX) });
         }
         let wide = Load {
             count: (self.max.count / 2).saturating_sub(self.out.count),

@@ -2,13 +2,15 @@
 
 use crate::receiver::is_charged;
 use crate::world::World;
-use futures_util::FutureExt as _;
 use posthaste_actors::scheduler::{Call, CallId};
 use posthaste_events::builtin::News;
 use posthaste_events::{AttemptOutcome, DeliveryId, EventId, Signal, State, SubscriptionId};
-use posthaste_outbox::{Claimed, LeaseId, Outbox as _, Settlement, Standing, Then, Want};
+use posthaste_outbox::{Claimed, LeaseId, Settlement, Standing, Then, Want};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// How long a settlement may take to become durable, the simulation's own delays included.
+const DURABLE_WITHIN: Duration = Duration::from_millis(25);
 
 /// What is known of everything.
 #[derive(Default)]
@@ -30,8 +32,11 @@ pub(crate) struct Model {
 struct Known {
     recorded_at: Duration,
     accepted: bool,
+    accepted_at: Option<Duration>,
     /// Attempts that the store took, with what followed.
     applied: Vec<(u32, AttemptOutcome)>,
+    /// When the store took the last settlement: what is younger than [`DURABLE_WITHIN`] may be gone after a crash.
+    settled_at: Duration,
     end: Option<Then>,
     not_before: Duration,
     /// How often a receiver saw it.
@@ -41,6 +46,14 @@ struct Known {
 impl Model {
     pub(crate) fn all_settled(&self) -> bool {
         self.unsettled == 0
+    }
+
+    /// How long each delivery to one of these took to arrive, in order; of those that arrived.
+    pub(crate) fn latencies(&self, of: impl Fn(SubscriptionId) -> bool) -> Vec<Duration> {
+        let wanted = self.deliveries.iter().filter(|(id, _)| of(id.subscription));
+        let mut all: Vec<_> = wanted.filter_map(|(_, k)| Some(k.accepted_at? - k.recorded_at)).collect();
+        all.sort();
+        all
     }
 
     /// Deaths; those that were told; those without an attempt.
@@ -75,6 +88,40 @@ impl World {
         self.model.slow_until.clear();
         // What the dead process had under way may be tried beside it.
         self.model.in_flight.clear();
+        if self.store.can_crash() {
+            self.model.leases.clear();
+            self.model_reread();
+        }
+    }
+
+    /// Takes what the store still knows for true, where what it forgot is young enough.
+    fn model_reread(&mut self) {
+        let ids: Vec<_> = self.model.deliveries.keys().copied().collect();
+        for id in ids {
+            let Some(view) = self.store.wait(self.store.outbox.delivery(id)).unwrap() else {
+                self.problems.push(format!("{id} was acknowledged, and is gone after a crash"));
+                continue;
+            };
+            let Some(known) = self.model.deliveries.get_mut(&id) else { continue };
+            let kept = view.row.attempt_count as usize;
+            let ended = known.end.is_some();
+            if kept == known.applied.len() && view.row.state.is_settled() == ended {
+                continue;
+            }
+            if kept > known.applied.len() || (view.row.state.is_settled() && !ended) {
+                self.problems.push(format!("{id} has more attempts after a crash than before"));
+            } else if known.settled_at + DURABLE_WITHIN < self.now {
+                let age = self.now - known.settled_at;
+                self.problems.push(format!("{id} lost a settlement that was {age:?} old"));
+            }
+            self.seen.forgotten += 1;
+            known.applied.truncate(kept);
+            known.not_before = Duration::ZERO;
+            if ended && !view.row.state.is_settled() {
+                known.end = None;
+                self.model.unsettled += 1;
+            }
+        }
     }
 
     pub(crate) fn model_unlisted(&mut self, subscription: SubscriptionId) {
@@ -131,7 +178,9 @@ impl World {
     }
 
     pub(crate) fn model_accepts(&mut self, delivery: DeliveryId) {
-        self.model.deliveries.entry(delivery).or_default().accepted = true;
+        let known = self.model.deliveries.entry(delivery).or_default();
+        known.accepted = true;
+        known.accepted_at.get_or_insert(self.now);
     }
 
     pub(crate) fn model_signal(&mut self, subscription: SubscriptionId, signal: &Signal) {
@@ -157,6 +206,9 @@ impl World {
         let Some(known) = self.model.deliveries.get_mut(&id) else { return };
         let mut wrong = Vec::new();
         let last = settlement.attempt.as_ref().map(|a| a.outcome);
+        if settlement.then != Then::Release {
+            known.settled_at = self.now;
+        }
         known.applied.extend(settlement.attempt.as_ref().map(|a| (a.number, a.outcome)));
         let charged = known.applied.iter().filter(|(_, o)| is_charged(*o)).count() as u32;
         let age = self.now - known.recorded_at;
@@ -168,7 +220,8 @@ impl World {
             }
             Then::Dead(reason) => {
                 let by_attempts = policy.attempts.is_some_and(|n| most >= n) && last == Some(AttemptOutcome::Failed);
-                let by_time = age >= policy.give_up_after && last.is_none_or(|o| o == AttemptOutcome::Failed);
+                let by_time = age >= policy.give_up_after
+                    && last.is_none_or(|o| matches!(o, AttemptOutcome::Failed | AttemptOutcome::Unattempted));
                 let refused = last == Some(AttemptOutcome::Rejected);
                 if !(by_attempts || by_time || refused) {
                     wrong.push(format!("{id} is dead by {reason:?} after {charged} attempts and {age:?}"));
@@ -209,10 +262,10 @@ impl crate::world::SimLane {
 }
 
 /// What is wrong with the end of a life.
-pub(crate) fn judge(world: &World) -> Vec<String> {
+pub(crate) fn judge(world: &mut World) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, known) in &world.model.deliveries {
-        let Some(view) = world.store.delivery(*id).now_or_never().unwrap().unwrap() else {
+        let Some(view) = world.store.wait(world.store.outbox.delivery(*id)).unwrap() else {
             wrong.push(format!("{id} is unknown to the store"));
             continue;
         };

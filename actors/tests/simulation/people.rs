@@ -4,7 +4,7 @@ use crate::world::World;
 use bytes::Bytes;
 use posthaste_actors::scheduler::{Core, Input};
 use posthaste_events::{EventType, Facts, Origin, Payloads, Prepared, SubscriptionId};
-use posthaste_outbox::{Enrolment, Outbox as _, Standing};
+use posthaste_outbox::{Enrolment, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +21,11 @@ impl World {
         for id in ids {
             for _ in 0..self.dice.between(0, 2) {
                 let (at, pause) = (within(self), self.dice.millis(100, 20_000));
-                self.at(at, None, move |world| world.pause(id));
-                self.at(at + pause, None, move |world| world.resume(id));
+                self.at(at, None, move |world| world.pause(id, pause));
             }
             if self.dice.chance(0.15) {
                 let (at, pause) = (within(self), self.dice.millis(100, 20_000));
-                self.at(at, None, move |world| world.list(id, false));
-                self.at(at + pause, None, move |world| world.list(id, true));
+                self.at(at, None, move |world| world.unlist(id, pause));
             }
         }
         for _ in 0..self.dice.between(0, 3) {
@@ -47,15 +45,24 @@ impl World {
     }
 
     fn record(&mut self, count: u64) {
-        let events: Vec<_> = (0..count)
-            .map(|_| {
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.record(count));
+            return;
+        }
+        let mut owed = Vec::new();
+        for _ in 0..count {
+            let listed = self.lanes.iter().filter(|(_, lane)| lane.listed && self.dice.chance(0.6));
+            owed.push(listed.map(|(id, _)| *id).collect());
+        }
+        self.record_for(owed);
+    }
+
+    /// Records an event for each of these.
+    pub(crate) fn record_for(&mut self, owed: Vec<Vec<SubscriptionId>>) {
+        let events: Vec<_> = owed
+            .iter()
+            .map(|owed| {
                 let size = if self.dice.chance(0.05) { 200_000 } else { self.dice.between(10, 2_000) };
-                let owed: Vec<SubscriptionId> = self
-                    .lanes
-                    .iter()
-                    .filter(|(_, lane)| lane.listed && self.dice.chance(0.6))
-                    .map(|(id, _)| *id)
-                    .collect();
                 let facts = Facts {
                     event_type: EventType::parse("sim:happened").unwrap(),
                     key: None,
@@ -65,27 +72,36 @@ impl World {
                     recorded_at: posthaste_events::seams::Clock::wall(&*self.clock),
                 };
                 let payloads = Payloads::restored(Some(Bytes::from(vec![b'x'; size as usize])), None);
-                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed }
+                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.clone() }
             })
             .collect();
-        let owed: Vec<_> = events.iter().map(|e| e.owed.clone()).collect();
-        let recorded = self.ask(self.store.record(events, self.epoch)).unwrap();
+        let recorded = self.ask(self.store.outbox.record(events, self.epoch)).unwrap();
         for (recorded, owed) in recorded.iter().zip(owed) {
             self.model_recorded(recorded.id, &owed);
         }
     }
 
-    fn pause(&mut self, id: SubscriptionId) {
+    fn pause(&mut self, id: SubscriptionId, pause: Duration) {
+        if let Some(wait) = self.away() {
+            // Whoever asks waits for the answer, and gets it in turn.
+            self.at(wait, None, move |world| world.pause(id, pause));
+            return;
+        }
         // As the registry does it: first nothing begins any more, then it is written down.
         if self.sabotage != crate::world::Sabotage::IgnorePause {
             self.tell_now(vec![Input::Standing { subscription: id, active: false }]);
         }
-        self.ask(self.store.set_standing(id, Standing::Paused)).unwrap();
+        self.ask(self.store.outbox.set_standing(id, Standing::Paused)).unwrap();
         self.lane(id).standing = Standing::Paused;
+        self.at(pause, None, move |world| world.resume(id));
     }
 
     pub(crate) fn resume(&mut self, id: SubscriptionId) {
-        self.ask(self.store.set_standing(id, Standing::Active)).unwrap();
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.resume(id));
+            return;
+        }
+        self.ask(self.store.outbox.set_standing(id, Standing::Active)).unwrap();
         self.lane(id).standing = Standing::Active;
         // Sometimes nobody tells the scheduler, which must find out by itself.
         if self.dice.chance(0.85) {
@@ -93,7 +109,20 @@ impl World {
         }
     }
 
+    fn unlist(&mut self, id: SubscriptionId, pause: Duration) {
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.unlist(id, pause));
+            return;
+        }
+        self.list(id, false);
+        self.at(pause, None, move |world| world.list(id, true));
+    }
+
     fn list(&mut self, id: SubscriptionId, listed: bool) {
+        if let Some(wait) = self.away() {
+            self.at(wait, None, move |world| world.list(id, listed));
+            return;
+        }
         self.lane(id).listed = listed;
         // With a subscription that goes, what its receiver asked for is forgotten.
         self.model_unlisted(id);
@@ -105,22 +134,28 @@ impl World {
     pub(crate) fn enroll(&mut self) {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
         let wanted = wanted.map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000 }).collect();
-        self.epoch = self.ask(self.store.enroll(wanted)).unwrap().epoch;
+        self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
     }
 
     /// The process dies; its calls go on at the receivers, and nobody hears of them.
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
+        if !self.running {
+            return;
+        }
         self.generation += 1;
         self.core = Core::default();
         self.wake_at = None;
         self.stalled_until = Duration::ZERO;
         self.crashes += 1;
+        let power = self.dice.chance(0.7);
+        self.store.crash(power);
         self.model_crashed();
         let generation = Some(self.generation);
         let down = self.dice.millis(50, 3_000);
         self.running = false;
         self.at(down, generation, |world| {
             world.running = true;
+            world.enroll();
             let roster = world.roster();
             world.tell_now(vec![Input::Roster(roster)]);
         });

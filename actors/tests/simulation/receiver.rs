@@ -20,6 +20,8 @@ pub(crate) enum Mood {
     /// Accepts, and the report of it is lost.
     AcceptsUnheard,
     Panics,
+    /// Accepts or fails, the one as likely as the other.
+    Flaps,
 }
 
 /// How likely each mood is during the storm, and the end of it.
@@ -28,6 +30,8 @@ pub(crate) struct Nature {
     weights: [(Mood, u64); 9],
     /// What it does once the storm is over.
     pub(crate) ends: Mood,
+    /// How likely a call takes seconds.
+    pub(crate) slow: f64,
 }
 
 impl Nature {
@@ -45,12 +49,18 @@ impl Nature {
             (Mood::Panics, weight(0.4, 2)),
         ];
         let ends = if dice.chance(0.75) { Mood::Accepts } else { Mood::Fails };
-        Self { weights, ends }
+        Self { weights, ends, slow: 0.2 }
+    }
+
+    /// One that does the same for ever.
+    pub(crate) fn always(mood: Mood, slow: f64) -> Self {
+        Self { weights: [(mood, 1); 9], ends: mood, slow }
     }
 
     fn mood(&self, dice: &Dice, storm: bool) -> Mood {
         if !storm {
-            return self.ends;
+            let flapped = if dice.chance(0.5) { Mood::Accepts } else { Mood::Fails };
+            return if self.ends == Mood::Flaps { flapped } else { self.ends };
         }
         let total: u64 = self.weights.iter().map(|(_, w)| w).sum();
         let mut left = dice.between(1, total);
@@ -69,7 +79,7 @@ impl World {
     pub(crate) fn begin_call(&mut self, subscription: SubscriptionId, call: Call) {
         self.model_call_begins(subscription, &call);
         let storm = self.storm();
-        let fast = self.dice.chance(0.8);
+        let fast = !self.dice.chance(self.lanes[&subscription].nature.slow);
         let timeout = call.deadline;
         let mut at = Duration::ZERO;
         for leased in call.deliveries {
@@ -133,7 +143,7 @@ fn answer(mood: Mood, dice: &Dice) -> (Option<Signal>, Option<Outcome>) {
         Mood::IsGone => (Some(Signal::Disable("gone".into())), Some(retry(410))),
         Mood::Refuses => (None, Some(Outcome::Rejected(detail(400)))),
         Mood::CannotBeTried => (None, Some(Outcome::Unattempted(Detail::error("resolver: away")))),
-        Mood::AcceptsUnheard | Mood::NeverAnswers | Mood::Panics => (None, None),
+        Mood::AcceptsUnheard | Mood::NeverAnswers | Mood::Panics | Mood::Flaps => (None, None),
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::model::Model;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
-use futures_util::FutureExt as _;
+use crate::store::{Hints, SimStore};
 use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms};
 use posthaste_actors::settings::Circuit;
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
-use posthaste_outbox::{Limits, MemoryOutbox, Outbox, Settled, Settlement, Standing, Then};
+use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long after the storm everything must be settled.
@@ -28,6 +28,8 @@ pub(crate) enum Sabotage {
     IgnorePause,
     /// One retry in twenty is settled as delivered.
     FailureIsDelivery,
+    /// The disk keeps nothing of what it says it synced.
+    SyncLies,
 }
 
 type Step = Box<dyn FnOnce(&mut World)>;
@@ -36,6 +38,8 @@ type Step = Box<dyn FnOnce(&mut World)>;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reached {
     pub(crate) crashes: u64,
+    /// Settlements that a power cut took before they were durable.
+    pub(crate) forgotten: u64,
     pub(crate) leases_lost: u64,
     pub(crate) circuits_open: u64,
     pub(crate) disabled: u64,
@@ -48,6 +52,7 @@ pub(crate) struct Reached {
 impl Reached {
     pub(crate) fn add(&mut self, other: Self) {
         self.crashes += other.crashes;
+        self.forgotten += other.forgotten;
         self.leases_lost += other.leases_lost;
         self.circuits_open += other.circuits_open;
         self.disabled += other.disabled;
@@ -72,13 +77,17 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) dice: Dice,
     pub(crate) core: Core,
-    pub(crate) store: MemoryOutbox,
+    pub(crate) store: SimStore,
     pub(crate) epoch: u64,
     pub(crate) lanes: BTreeMap<SubscriptionId, SimLane>,
     pub(crate) model: Model,
     pub(crate) problems: Vec<String>,
     pub(crate) digest: u64,
     pub(crate) storm_until: Duration,
+    /// When it ends whatever is left; absent: when everything is settled.
+    pub(crate) ends: Option<Duration>,
+    /// The share of hints that get lost, after the storm as well.
+    pub(crate) hints_lost: f64,
     /// Counts the lives of the process; what an earlier one left behind reaches no later one.
     pub(crate) generation: u64,
     pub(crate) running: bool,
@@ -91,21 +100,33 @@ pub(crate) struct World {
     random: Dice,
     queue: BTreeMap<(Duration, u64), (Option<u64>, Step)>,
     queued: u64,
-    hints: Arc<Mutex<Vec<SubscriptionId>>>,
+    hints: Hints,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut world = Self::empty(seed, sabotage);
+        world.storm_until = Duration::from_secs(world.dice.between(20, 240));
+        if sabotage == Sabotage::SyncLies {
+            world.store.lie_on_sync();
+        }
+        world.settle_in();
+        world.plan();
+        world
+    }
+
+    /// A world without people, subscriptions and storm.
+    pub(crate) fn empty(seed: u64, sabotage: Sabotage) -> Self {
         let clock = Arc::new(SimClock::default());
         let dice = Dice::new(seed);
-        let years = Duration::from_secs(400 * 24 * 60 * 60);
-        let limits = Limits { retention: years, grace: years, ..Limits::default() };
-        let store = MemoryOutbox::new(clock.clone(), Arc::new(Dice::new(seed ^ 1)), limits);
-        let hints = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&hints);
-        store.on_due(Box::new(move |due| told.lock().unwrap().extend(due)));
-        let storm_until = Duration::from_secs(dice.between(20, 240));
-        let mut world = Self {
+        let hints = Hints::default();
+        // Every third life is on generations over a disk.
+        let store = if seed.is_multiple_of(3) {
+            SimStore::generations(seed, clock.clone(), Arc::clone(&hints), dice.between(3, 60))
+        } else {
+            SimStore::memory(seed, clock.clone(), Arc::clone(&hints))
+        };
+        Self {
             now: Duration::ZERO,
             clock,
             core: Core::default(),
@@ -115,7 +136,9 @@ impl World {
             model: Model::default(),
             problems: Vec::new(),
             digest: seed,
-            storm_until,
+            storm_until: Duration::ZERO,
+            ends: None,
+            hints_lost: 0.3,
             generation: 0,
             running: true,
             crashes: 0,
@@ -128,18 +151,14 @@ impl World {
             queued: 0,
             hints,
             dice,
-        };
-        world.settle_in();
-        world.plan();
-        world
+        }
     }
 
     /// Makes the subscriptions and starts the core.
     fn settle_in(&mut self) {
-        let names: Vec<Arc<str>> = (0..self.dice.between(1, 6)).map(|n| format!("sub-{n}").into()).collect();
         let wanted =
-            names.iter().map(|name| posthaste_outbox::Enrolment { name: name.to_string(), backlog_max: 1_000_000 });
-        let roll = self.ask(self.store.enroll(wanted.collect())).unwrap();
+            (0..self.dice.between(1, 6)).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
+        let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
         for subscribed in roll.subscriptions {
             let name = Arc::from(subscribed.name.as_str());
@@ -223,7 +242,12 @@ impl World {
                 step(self);
             }
             self.digest = self.digest.rotate_left(5).wrapping_mul(0x100_0000_01b3) ^ at.as_nanos() as u64;
-            if !self.problems.is_empty() || (!self.storm() && self.model.all_settled() && self.core.out().0 == 0) {
+            if self.ends.is_some_and(|end| at > end) {
+                break;
+            }
+            if !self.problems.is_empty()
+                || self.ends.is_none() && (!self.storm() && self.model.all_settled() && self.core.out().0 == 0)
+            {
                 break;
             }
         }
@@ -231,14 +255,21 @@ impl World {
 
     /// Asks the store, and passes on its hints, or loses them.
     pub(crate) fn ask<T>(&mut self, future: BoxFuture<T>) -> T {
-        let answer = future.now_or_never().unwrap();
+        let answer = self.store.wait(future);
         let due = std::mem::take(&mut *self.hints.lock().unwrap());
-        // Hints get lost after the storm as well.
-        if !due.is_empty() && self.dice.chance(0.7) {
+        if !due.is_empty() && !self.dice.chance(self.hints_lost) {
             let (wait, generation) = (self.dice.millis(0, 3), Some(self.generation));
             self.at(wait, generation, move |world| world.tell(vec![Input::Due(due)]));
         }
         answer
+    }
+
+    /// How long somebody waits who wants something of a process that is down or stalls.
+    pub(crate) fn away(&self) -> Option<Duration> {
+        if !self.running {
+            return Some(Duration::from_millis(100));
+        }
+        (self.now < self.stalled_until).then(|| self.stalled_until - self.now)
     }
 
     /// Tells the core, unless its process stalls: then later.
@@ -280,7 +311,7 @@ impl World {
         match action {
             Action::Claim { subscription, want } => self.later(move |world| {
                 let claimed =
-                    if world.fault(0.02) { None } else { world.ask(world.store.claim(subscription, want)).ok() };
+                    if world.fault(0.02) { None } else { world.ask(world.store.outbox.claim(subscription, want)).ok() };
                 if let Some(claimed) = &claimed {
                     world.model_claimed(claimed, want);
                 }
@@ -298,8 +329,11 @@ impl World {
             }
             Action::Settle { settlements, .. } => self.later(move |world| world.settle(settlements)),
             Action::Renew { subscription, leases, lease, until } => self.later(move |world| {
-                let kept =
-                    if world.fault(0.2) { None } else { world.ask(world.store.renew(leases.clone(), lease)).ok() };
+                let kept = if world.fault(0.2) {
+                    None
+                } else {
+                    world.ask(world.store.outbox.renew(leases.clone(), lease)).ok()
+                };
                 if let Some(kept) = &kept {
                     world.model_renewed(&leases, kept, lease);
                 }
@@ -310,7 +344,7 @@ impl World {
                 if done {
                     world.seen.disabled += 1;
                     let standing = Standing::Disabled(reason);
-                    world.ask(world.store.set_standing(subscription, standing.clone())).unwrap();
+                    world.ask(world.store.outbox.set_standing(subscription, standing.clone())).unwrap();
                     world.lane(subscription).standing = standing;
                     let wait = world.dice.millis(1_000, 60_000);
                     world.at(wait, None, move |world| world.resume(subscription));
@@ -319,7 +353,10 @@ impl World {
             }),
             Action::Announce(news) => self.model_news(&news),
             Action::Scan => self.later(move |world| {
-                let roll = world.ask(world.store.roll()).unwrap();
+                if world.dice.chance(0.1) {
+                    world.ask(world.store.outbox.sweep(Duration::from_millis(5))).unwrap();
+                }
+                let roll = world.ask(world.store.outbox.roll()).unwrap();
                 let owed = |s: &posthaste_outbox::Subscribed| Owed {
                     subscription: s.id,
                     owed: s.owed,
@@ -357,11 +394,19 @@ impl World {
                 _ => {}
             }
         }
-        let answers = self.ask(self.store.settle(settlements.clone())).unwrap();
+        let answers = self.ask(self.store.outbox.settle(settlements.clone())).unwrap();
         for (settlement, answer) in settlements.iter().zip(&answers) {
             if *answer == Settled::Applied {
                 self.model_settled(settlement);
             }
+        }
+        // Durable within 20 ms, or with whatever is synced before.
+        let (wait, generation) = (self.dice.millis(1, 20), Some(self.generation));
+        self.at(wait, generation, |world| world.store.sync());
+        // A crash right behind a settlement is the one that may forget it.
+        if self.store.can_crash() && self.fault(0.002) {
+            let wait = self.dice.millis(0, 10);
+            self.at(wait, None, World::crash);
         }
         // The store did it, and its answer was an error: told again, it finds the leases gone.
         self.answer(if lost_after { Input::NotSettled(settlements) } else { Input::Settled { settlements, answers } });

@@ -110,6 +110,12 @@ impl SimDisk {
         }
     }
 
+    /// Whether the power is gone, and every call fails until [`SimDisk::crash`].
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        !self.state().power
+    }
+
     /// Says what a crash leaves of what was not synced; [`Leaves::Prefix`] until then.
     pub fn set_leaves(&self, leaves: Leaves) {
         self.state().leaves = leaves;

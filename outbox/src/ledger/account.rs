@@ -19,15 +19,15 @@ pub(crate) struct Account {
     pub(crate) backlog_max: u64,
     pub(crate) held: Held,
     /// Owed and never tried. Its minimum is the cursor.
-    fresh: RoaringTreemap,
+    pub(super) fresh: RoaringTreemap,
     /// How many stand in `fresh`: the bitmap would count them anew each time.
-    fresh_count: u64,
+    pub(super) fresh_count: u64,
     /// Owed and tried, or asked for again, by sequence.
-    waiting: BTreeMap<u64, Waiting>,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
     /// The same by time, then sequence.
     due: BTreeSet<(u64, u64)>,
     /// Given out, by sequence.
-    leased: HashMap<u64, LeaseKey>,
+    pub(super) leased: HashMap<u64, LeaseKey>,
 }
 
 /// A delivery that waits for another attempt.
@@ -143,18 +143,12 @@ impl Account {
         self.waiting.keys().copied().chain(self.fresh.iter()).take(count).collect()
     }
 
-    /// Every delivery that it is owed, ascending.
-    pub(crate) fn all_owed(&self) -> RoaringTreemap {
-        let mut all = self.fresh.clone();
-        all.extend(self.waiting.keys().copied());
-        all.extend(self.leased.keys().copied());
-        all
-    }
-
-    /// Whether it is owed anything between two sequences, both included.
-    pub(crate) fn owes_within(&self, first: u64, last: u64) -> bool {
-        self.waiting.range(first..=last).next().is_some()
-            || self.leased.keys().any(|sequence| (first..=last).contains(sequence))
-            || self.fresh.rank(last) > first.checked_sub(1).map_or(0, |before| self.fresh.rank(before))
+    /// Adds the sequences between two, both included, of which it is owed something.
+    pub(crate) fn add_owed_within(&self, first: u64, last: u64, owed: &mut RoaringTreemap) {
+        owed.extend(self.waiting.range(first..=last).map(|(sequence, _)| *sequence));
+        owed.extend(self.leased.keys().copied().filter(|sequence| (first..=last).contains(sequence)));
+        let mut fresh = self.fresh.iter();
+        fresh.advance_to(first);
+        owed.extend(fresh.take_while(|sequence| *sequence <= last));
     }
 }

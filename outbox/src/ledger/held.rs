@@ -37,11 +37,6 @@ impl Held {
         let past: u64 = ended.map(|(start, end)| end.min(&now).saturating_sub(*start.max(&from))).sum();
         past + self.since.map_or(0, |start| now.saturating_sub(start.max(from)))
     }
-
-    /// Forgets spans that ended before `oldest`: nothing that is still owed was recorded before.
-    pub(crate) fn forget(&mut self, oldest: u64) {
-        self.ended.retain(|(_, end)| *end >= oldest);
-    }
 }
 
 #[cfg(test)]

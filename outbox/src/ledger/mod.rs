@@ -6,11 +6,15 @@
 
 mod account;
 mod held;
+mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
+pub(crate) use held::Held;
+pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed};
 use posthaste_events::{State, SubscriptionId};
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
@@ -74,6 +78,11 @@ impl Ledger {
     /// An empty one. `first_lease` must be higher than any lease that this store ever gave.
     pub(crate) fn new(first_lease: LeaseKey) -> Self {
         Self { next_lease: first_lease, ..Self::default() }
+    }
+
+    /// Numbers leases from here on; nothing is leased yet.
+    pub(crate) const fn begin_leases(&mut self, first_lease: LeaseKey) {
+        self.next_lease = first_lease;
     }
 
     pub(crate) const fn epoch(&self) -> Epoch {
@@ -194,6 +203,20 @@ impl Ledger {
         }
     }
 
+    /// Notes an event's delivery at a replay, unless what was replayed before tells more of it.
+    pub(crate) fn owe_unless_known(&mut self, id: SubscriptionId, sequence: u64) {
+        if self.look(id, sequence).is_none() {
+            self.owe(id, sequence);
+        }
+    }
+
+    /// Applies an entry at a replay, where copies of older ones can come behind newer ones.
+    pub(crate) fn replay(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
+        if self.look(id, sequence).is_none_or(|(_, known)| known.entries <= progress.entries) {
+            self.apply(id, sequence, progress, stand);
+        }
+    }
+
     /// Gives out up to `count` due deliveries until `until`.
     pub(crate) fn claim(&mut self, id: SubscriptionId, count: usize, now: u64, until: u64) -> Vec<Taken> {
         self.end_leases(now);
@@ -282,8 +305,16 @@ impl Ledger {
         gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
     }
 
-    /// Whether anything is owed of the events between two sequences, both included.
-    pub(crate) fn owes_within(&self, first: u64, last: u64) -> bool {
-        self.accounts.values().any(|account| account.owes_within(first, last))
+    /// Drops subscriptions that have been unlisted for longer than `age` and are owed nothing.
+    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64) {
+        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= age);
+        self.accounts.retain(|_, account| account.owed() > 0 || !gone(account));
+    }
+
+    /// The sequences between two, both included, of which anything is owed.
+    pub(crate) fn owed_within(&self, first: u64, last: u64) -> RoaringTreemap {
+        let mut owed = RoaringTreemap::new();
+        self.accounts.values().for_each(|account| account.add_owed_within(first, last, &mut owed));
+        owed
     }
 }

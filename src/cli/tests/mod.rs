@@ -1,5 +1,6 @@
 //! What can be typed, and with which code it ends.
 
+mod docs;
 mod talk;
 
 use super::*;

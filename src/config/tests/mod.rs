@@ -2,6 +2,7 @@
 //! no secret is shown.
 
 mod catalogue;
+mod docs;
 mod fuzz;
 mod mistakes;
 mod shipped;

@@ -54,7 +54,7 @@ fn what_it_writes_out_are_the_defaults() {
 }
 
 /// The keys that readers ask for, from what they answer to one that nobody knows.
-fn known_keys(text: &str) -> BTreeSet<String> {
+pub(super) fn known_keys(text: &str) -> BTreeSet<String> {
     let problems = load_text(text, &[]).unwrap_err();
     let unknown = problems.iter().find(|p| p.what.contains("unknown")).unwrap_or_else(|| panic!("{}", told(&problems)));
     unknown.hint.split('`').skip(1).step_by(2).map(str::to_owned).collect()

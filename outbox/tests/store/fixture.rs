@@ -1,12 +1,14 @@
 //! What the promises run on: a store, a clock that stands still until it is moved, and shorthands.
 
+use crate::stepped::Stepped;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{
     Attempt, AttemptOutcome, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp,
 };
+use posthaste_outbox::disk::{SimDisk, SledDisk};
 use posthaste_outbox::{
-    Claimed, DeliveryView, Enrolment, Epoch, Leased, Limits, MemoryOutbox, Outbox, Recorded, Settled, Settlement, Then,
-    Want,
+    Claimed, DeliveryView, Enrolment, Epoch, GenerationLimits, GenerationOutbox, Leased, Limits, MemoryOutbox, Outbox,
+    Recorded, Settled, Settlement, Then, Want,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,9 +18,15 @@ use std::time::Duration;
 pub(crate) const START: i64 = 1_732_000_000_000;
 
 /// Which store a promise runs on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stores {
     Memory,
+    /// Generations over sled in a folder of its own, with threads.
+    Sled,
+    /// Generations over a simulated disk, by hand.
+    Simulated,
+    /// The same with generations of a few events, so that each promise runs over many of them.
+    Small,
 }
 
 /// A clock that goes only where it is told to.
@@ -64,6 +72,7 @@ impl Random for Counted {
 pub(crate) struct Fixture {
     pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) clock: Arc<ManualClock>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Stores {
@@ -74,10 +83,25 @@ impl Stores {
     pub(crate) fn open_with(self, limits: Limits) -> Fixture {
         let clock = Arc::new(ManualClock::default());
         let random = Arc::new(Counted::default());
-        let outbox: Arc<dyn Outbox> = match self {
-            Self::Memory => Arc::new(MemoryOutbox::new(Arc::clone(&clock) as _, random, limits)),
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let (outbox, stepper, folder): (Arc<dyn Outbox>, _, _) = match self {
+            Self::Memory => (Arc::new(MemoryOutbox::new(time, random, limits)), None, None),
+            Self::Sled => {
+                let folder = tempfile::tempdir().unwrap();
+                let disk = Arc::new(SledDisk::open(folder.path()).unwrap());
+                (Arc::new(GenerationOutbox::open(disk, time, random, limits).unwrap()), None, Some(folder))
+            }
+            Self::Simulated | Self::Small => {
+                let mut limits = limits;
+                if self == Self::Small {
+                    limits.generation = GenerationLimits { events_max: 2, rows_max: 5, ..limits.generation };
+                }
+                let disk = Arc::new(SimDisk::new(7));
+                let (outbox, stepper) = GenerationOutbox::open_by_hand(disk, time, random, limits).unwrap();
+                (Arc::new(outbox), Some(stepper), None)
+            }
         };
-        Fixture { outbox, clock }
+        Fixture { outbox: Stepped::wrap(outbox, stepper), clock, _folder: folder }
     }
 }
 
@@ -122,6 +146,11 @@ pub(crate) fn failed(number: u32) -> Attempt {
 }
 
 impl Fixture {
+    /// A store that was opened elsewhere.
+    pub(crate) fn over(outbox: Arc<dyn Outbox>, clock: Arc<ManualClock>) -> Self {
+        Self { outbox, clock, _folder: None }
+    }
+
     /// Lists these names; their numbers, in this order, and the epoch.
     pub(crate) async fn enroll(&self, names: &[&str]) -> (Vec<SubscriptionId>, Epoch) {
         self.enroll_bounded(names, 1_000_000).await

@@ -1,9 +1,14 @@
-//! Every promise of the `Outbox` trait, run on every store.
+//! The stores from outside: every promise of the `Outbox` trait on every store; the generations over a disk that fails.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod faults;
 mod fixture;
+mod model;
 mod promises;
+mod recovery;
+mod stepped;
+mod world;
 
 use fixture::Stores;
 
@@ -30,6 +35,9 @@ macro_rules! conformance {
 
 conformance! {
     memory: Stores::Memory,
+    sled: Stores::Sled,
+    simulated: Stores::Simulated,
+    small_generations: Stores::Small,
     =>
     a_known_name_keeps_its_number_and_an_older_epoch_is_refused,
     what_is_recorded_is_claimed_in_order_with_its_payloads,

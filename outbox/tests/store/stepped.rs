@@ -1,0 +1,101 @@
+//! An outbox whose work is done whenever somebody waits for it.
+
+use posthaste_events::{BoxFuture, DeliveryId, EventId, Prepared, SubscriptionId};
+use posthaste_outbox::*;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// Does the work of a store without threads as soon as a caller would wait.
+pub(crate) struct Stepped {
+    outbox: Arc<dyn Outbox>,
+    stepper: Stepper,
+}
+
+impl Stepped {
+    pub(crate) fn wrap(outbox: Arc<dyn Outbox>, stepper: Option<Stepper>) -> Arc<dyn Outbox> {
+        match stepper {
+            Some(stepper) => Arc::new(Self { outbox, stepper }),
+            None => outbox,
+        }
+    }
+
+    fn drive<T: 'static>(&self, mut future: BoxFuture<T>) -> BoxFuture<T> {
+        let stepper = self.stepper.clone();
+        Box::pin(std::future::poll_fn(move |context| {
+            loop {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(value) => return Poll::Ready(value),
+                    Poll::Pending if stepper.step() => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }))
+    }
+}
+
+impl Outbox for Stepped {
+    fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
+        self.drive(self.outbox.enroll(wanted))
+    }
+
+    fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
+        self.drive(self.outbox.record(events, epoch))
+    }
+
+    fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
+        self.drive(self.outbox.claim(subscription, want))
+    }
+
+    fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.drive(self.outbox.settle(settlements))
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> BoxFuture<Result<Vec<bool>, StoreError>> {
+        self.drive(self.outbox.renew(leases, lease))
+    }
+
+    fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>> {
+        self.drive(self.outbox.ask(delivery, wish))
+    }
+
+    fn set_standing(&self, id: SubscriptionId, standing: Standing) -> BoxFuture<Result<Option<Standing>, StoreError>> {
+        self.drive(self.outbox.set_standing(id, standing))
+    }
+
+    fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
+        self.drive(self.outbox.roll())
+    }
+
+    fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
+        self.drive(self.outbox.events(query))
+    }
+
+    fn deliveries(&self, query: DeliveryQuery) -> BoxFuture<Result<Page<DeliveryRow, DeliveryId>, StoreError>> {
+        self.drive(self.outbox.deliveries(query))
+    }
+
+    fn event(&self, id: EventId) -> BoxFuture<Result<Option<EventView>, StoreError>> {
+        self.drive(self.outbox.event(id))
+    }
+
+    fn delivery(&self, id: DeliveryId) -> BoxFuture<Result<Option<DeliveryView>, StoreError>> {
+        self.drive(self.outbox.delivery(id))
+    }
+
+    fn sweep(&self, budget: Duration) -> BoxFuture<Result<Swept, StoreError>> {
+        self.drive(self.outbox.sweep(budget))
+    }
+
+    fn on_due(&self, tell: Box<Tell>) {
+        self.outbox.on_due(tell);
+    }
+
+    fn health(&self) -> Health {
+        self.outbox.health()
+    }
+
+    fn close(&self) -> BoxFuture<Result<(), StoreError>> {
+        self.drive(self.outbox.close())
+    }
+}

@@ -1,0 +1,83 @@
+//! The pages for users: every configuration that they show is good, and no setting is missing in them.
+
+use super::shipped::known_keys;
+use super::*;
+use std::collections::BTreeSet;
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// The README and the pages in `docs`, with their names.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).chain([root.join("README.md")]);
+    pages.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// The blocks of TOML of a page.
+fn blocks(page: &str) -> impl Iterator<Item = &str> {
+    page.split("\n```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next())
+}
+
+/// A value for every `env:NAME` in a text.
+fn environment(text: &str) -> Env {
+    let names = text.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next());
+    let value = |name: &str| match name {
+        // Of the pages' names these stand for signing secrets; any other takes a token.
+        "OPS_SECRET" | "OPS_SECRET_BEFORE" => SECRET.to_owned(),
+        other => format!("{other}-0123456789abcdef"),
+    };
+    names.map(|name| (name.to_owned(), value(name))).collect()
+}
+
+#[test]
+fn every_configuration_that_the_pages_show_is_good() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for block in blocks(&text) {
+            let folder = tempfile::tempdir().unwrap();
+            let (catalogue, config) = if block.contains("[event.") { (block, "") } else { ("", block) };
+            std::fs::write(folder.path().join("events.toml"), catalogue).unwrap();
+            let file = folder.path().join("config.toml");
+            std::fs::write(&file, config).unwrap();
+            load(&file, &environment(block)).unwrap_or_else(|p| panic!("{page}: {}{block}", told(&p)));
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "{seen}");
+}
+
+#[test]
+fn a_wrong_block_would_be_found() {
+    let page = "x\n```toml\n[daemon]\nlissten = 1\n```\ny\n```toml\na = 1\n```\n";
+    assert_eq!(blocks(page).collect::<Vec<_>>(), ["[daemon]\nlissten = 1", "a = 1"]);
+    assert!(load_text(blocks(page).next().unwrap(), &[]).is_err());
+}
+
+#[test]
+fn the_page_of_the_configuration_names_every_setting_in_its_section() {
+    const NOBODY: &str = "zzzzzzzzzzzzzzzzzz = 1";
+    let (_, page) = pages().into_iter().find(|(name, _)| name.ends_with("configuration.md")).unwrap();
+    let chapter = |title: &str| {
+        let begin = format!("\n## {title}\n");
+        let text = page.split(&begin).nth(1).unwrap_or_else(|| panic!("no chapter {title}"));
+        text.split("\n## ").next().unwrap_or_default().to_owned()
+    };
+    let mut seen = BTreeSet::new();
+    let mut judge = |title: &str, keys: BTreeSet<String>| {
+        let text = chapter(title);
+        for key in keys {
+            assert!(text.contains(&format!("`{key}`")), "{title} says nothing of {key}");
+            seen.insert(key);
+        }
+    };
+    for section in ["daemon", "outbox", "retry", "network", "catalogue", "telemetry", "relay"] {
+        judge(&format!("[{section}]"), known_keys(&format!("[{section}]\n{NOBODY}\n[[subscription]]\n")));
+    }
+    for kind in ["webhook", "console"] {
+        let text =
+            format!("[catalogue]\nfiles = []\n[[subscription]]\nname = \"a\"\ndeliveree = \"{kind}\"\n{NOBODY}\n");
+        judge("[[subscription]]", known_keys(&text));
+    }
+    assert!(seen.len() > 35, "{seen:?}");
+}
