@@ -104,7 +104,10 @@ impl Store {
             self.inner().overlay.done();
         }
         drop(keyspace);
-        self.library.activate(None, true);
+        // Each open one takes memory: it stays open only where somebody will soon read it.
+        let sequences = self.catalog().get(generation).and_then(|m| m.sequences);
+        let owes = sequences.is_some_and(|(a, b)| !self.inner().ledger.owed_within(a, b).is_empty());
+        self.library.activate(None, owes);
         self.write_down(writer, generation, &snapshot);
     }
 
@@ -180,6 +183,7 @@ impl Store {
         self.closed.store(true, Ordering::Release);
         self.rotate(&mut writer);
         writer.active = None;
+        self.bury();
         self.library.close_all();
         Ok(written?)
     }
