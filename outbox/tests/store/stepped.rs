@@ -3,7 +3,6 @@
 use posthaste_events::{BoxFuture, DeliveryId, EventId, Prepared, SubscriptionId};
 use posthaste_outbox::*;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// Does the work of a store without threads as soon as a caller would wait.
@@ -23,13 +22,12 @@ impl Stepped {
     fn drive<T: 'static>(&self, mut future: BoxFuture<T>) -> BoxFuture<T> {
         let stepper = self.stepper.clone();
         Box::pin(std::future::poll_fn(move |context| {
-            loop {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(value) => return Poll::Ready(value),
-                    Poll::Pending if stepper.step() => {}
-                    Poll::Pending => return Poll::Pending,
-                }
+            let polled = future.as_mut().poll(context);
+            if polled.is_pending() && stepper.step() {
+                // Back to the executor each time: a task that never yields is told nothing any more by tokio.
+                context.waker().wake_by_ref();
             }
+            polled
         }))
     }
 }
