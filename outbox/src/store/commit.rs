@@ -178,10 +178,16 @@ impl Store {
     }
 
     fn begin(&self, writer: &mut Writer, now: u64) -> Result<(Generation, super::Shared), DiskError> {
-        let generation = writer.next_generation;
-        // Also where the making fails: it may have been done all the same.
-        writer.next_generation += 1;
-        let keyspace: super::Shared = Arc::new(self.disk.create(generation)?);
+        let (generation, keyspace) = match self.take_spare(writer) {
+            Some(made) => made,
+            None => {
+                let generation = writer.next_generation;
+                // Also where the making fails: it may have been done all the same.
+                writer.next_generation += 1;
+                (generation, self.disk.create(generation)?)
+            }
+        };
+        let keyspace: super::Shared = Arc::new(keyspace);
         self.catalog().put(Manifest::begun(generation, now));
         self.library.activate(Some((generation, Arc::clone(&keyspace))), true);
         writer.active = Some((generation, Arc::clone(&keyspace)));

@@ -183,6 +183,7 @@ impl Store {
         self.closed.store(true, Ordering::Release);
         self.rotate(&mut writer);
         writer.active = None;
+        self.drop_spare(&writer);
         self.bury();
         self.library.close_all();
         Ok(written?)

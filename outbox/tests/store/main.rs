@@ -7,6 +7,7 @@ mod fixture;
 mod model;
 mod promises;
 mod recovery;
+mod spare;
 mod stepped;
 mod world;
 
