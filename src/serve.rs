@@ -1,6 +1,6 @@
 //! The life of the daemon: open, listen, say so, go by signals, stop.
 //!
-//! SIGTERM and SIGINT stop it: nothing new is taken, what is in flight may finish within [`GRACE`], the rest is
+//! SIGTERM and SIGINT stop it: nothing new is taken, what is in flight may finish within `GRACE`, the rest is
 //! returned to the outbox. A second one ends it at once, which loses nothing that was acknowledged. SIGHUP reloads the
 //! configuration; a wrong one is refused whole.
 

@@ -2,7 +2,7 @@
 //!
 //! Lines go to the standard error stream through a bounded queue, so that a slow terminal or pipe never slows a
 //! delivery. What finds no room is dropped and counted: the count stands in `/metrics`, and a line tells it once there
-//! is room again. A line has at most [`LINE_MAX`] bytes.
+//! is room again. A line has at most `LINE_MAX` bytes.
 
 use crate::lines::{Lines, LinesGuard};
 use std::io::{self, IsTerminal as _, Write};

@@ -1,5 +1,6 @@
 //! The load process: posts events as fast as they are taken, or at a steady rate, and says how many were.
 
+use crate::sink::Arrived;
 use crate::{now_ns, wire};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -36,7 +37,17 @@ pub struct Order {
     /// Requests a second over all connections; 0: as many as are answered.
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
+    /// The receiver, whose count says how many deliveries are still under way.
+    #[arg(long)]
+    pub receiver: Option<SocketAddr>,
+    /// Deliveries of an event.
+    #[arg(long, default_value_t = 1)]
+    pub fan_out: u64,
 }
+
+/// How many deliveries may be under way before the load waits for the receiver: a steady state, in which what is taken
+/// and what arrives are the same, and not a backlog that only grows.
+pub const UNDER_WAY_MAX: u64 = 20_000;
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -59,9 +70,13 @@ pub fn run(order: &Order) -> Result<Accepted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let begun_ns = now_ns();
-        let next = Rc::new(Cell::new(BASE));
+        let progress = Rc::new(Progress { next: Cell::new(BASE), arrived: Cell::new(0) });
+        if let Some(receiver) = order.receiver {
+            // It ends with the runtime, or with the receiver.
+            tokio::task::spawn_local(watch(receiver, Rc::clone(&progress)));
+        }
         let workers: Vec<_> = (0..order.connections)
-            .map(|_| tokio::task::spawn_local(connection(order.clone(), Rc::clone(&next))))
+            .map(|_| tokio::task::spawn_local(connection(order.clone(), Rc::clone(&progress))))
             .collect();
         let mut all = Accepted { begun_ns, ..Accepted::default() };
         for worker in workers {
@@ -74,7 +89,34 @@ pub fn run(order: &Order) -> Result<Accepted> {
     })
 }
 
-async fn connection(order: Order, next: Rc<Cell<u64>>) -> Result<Accepted> {
+/// What the connections share.
+struct Progress {
+    /// The number of the next event, from [`BASE`].
+    next: Cell<u64>,
+    /// Deliveries that arrived, a moment ago.
+    arrived: Cell<u64>,
+}
+
+/// Asks the receiver how many arrived, a hundred times a second.
+async fn watch(receiver: SocketAddr, progress: Rc<Progress>) -> Result<()> {
+    let mut stream = TcpStream::connect(receiver).await?;
+    let mut answer = Vec::new();
+    loop {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: receiver\r\n\r\n").await?;
+        answer.clear();
+        let whole = loop {
+            ensure!(stream.read_buf(&mut answer).await? > 0, "the receiver is gone");
+            if let Some(whole) = wire::message(&answer) {
+                break whole;
+            }
+        };
+        let arrived: Arrived = serde_json::from_slice(&answer[whole.body..whole.end])?;
+        progress.arrived.set(arrived.count);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn connection(order: Order, progress: Rc<Progress>) -> Result<Accepted> {
     let mut stream = TcpStream::connect(order.to).await?;
     stream.set_nodelay(true)?;
     let mut request = Request::new(&order);
@@ -86,7 +128,12 @@ async fn connection(order: Order, next: Rc<Cell<u64>>) -> Result<Accepted> {
         if let Some(beat) = &mut beat {
             beat.tick().await;
         }
-        request.number(&next);
+        let posted = (progress.next.get() - BASE) * order.fan_out;
+        if order.receiver.is_some() && posted > progress.arrived.get() + UNDER_WAY_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        request.number(&progress.next);
         stream.write_all(&request.bytes).await?;
         answer.clear();
         let whole = loop {
@@ -183,7 +230,8 @@ mod tests {
 
     #[test]
     fn events_have_300_bytes_of_properties_and_each_its_number() {
-        let order = Order { to: ([127, 0, 0, 1], 1).into(), seconds: 1, connections: 1, array: 3, rate: 0 };
+        let to = ([127, 0, 0, 1], 1).into();
+        let order = Order { to, seconds: 1, connections: 1, array: 3, rate: 0, receiver: None, fan_out: 1 };
         let mut request = Request::new(&order);
         request.number(&Cell::new(BASE + 7));
         let body = request.bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;

@@ -91,11 +91,13 @@ fn sink() -> Result<(Part, SocketAddr)> {
     Ok((part, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }
 
-fn post(to: SocketAddr, scenario: Scenario, seconds: u64) -> Result<Accepted> {
-    let words = format!(
-        "load --to {to} --seconds {seconds} --connections {} --array {} --rate {}",
-        scenario.connections, scenario.array, scenario.rate
-    );
+fn post(to: SocketAddr, receiver: Option<SocketAddr>, scenario: Scenario, seconds: u64) -> Result<Accepted> {
+    let Scenario { connections, array, rate, fan_out, .. } = scenario;
+    let mut words = format!("load --to {to} --seconds {seconds} --connections {connections} --array {array}");
+    words.push_str(&format!(" --rate {rate} --fan-out {fan_out}"));
+    if let Some(receiver) = receiver {
+        words.push_str(&format!(" --receiver {receiver}"));
+    }
     let args: Vec<String> = words.split(' ').map(str::to_owned).collect();
     load::parse(&Part::start(&args)?.line()?)
 }
@@ -106,7 +108,7 @@ fn post(to: SocketAddr, scenario: Scenario, seconds: u64) -> Result<Accepted> {
 /// Where they do not.
 pub fn alone(seconds: u64) -> Result<f64> {
     let (_sink, at) = sink()?;
-    let done = post(at, SCENARIOS[0], seconds)?;
+    let done = post(at, None, SCENARIOS[0], seconds)?;
     Ok(done.events as f64 / seconds_between(done.begun_ns, done.ended_ns))
 }
 
@@ -120,14 +122,14 @@ pub fn once(scenario: Scenario, engine: &str, seconds: u64) -> Result<Figures> {
     let mut daemon = start(folder.path(), scenario, engine, receiver)?;
     let mut counter = Client::new(receiver);
     // Connections, caches and the allocator are warm before anything counts.
-    let warm = post(daemon.address(), scenario, 1)?;
+    let warm = post(daemon.address(), Some(receiver), scenario, 1)?;
     arrived(&mut counter, warm.events * scenario.fan_out as u64)?;
     counter.send("GET", "/reset", &[], b"")?;
     let pid = daemon.pid()?;
     process::forget_peak(pid)?;
     let cpu = daemon.cpu_seconds()?;
 
-    let posted = post(daemon.address(), scenario, seconds)?;
+    let posted = post(daemon.address(), Some(receiver), scenario, seconds)?;
     let deliveries = posted.events * scenario.fan_out as u64;
     let seen = arrived(&mut counter, deliveries)?;
     ensure!(seen.count == deliveries, "{} deliveries of {deliveries} events arrived", seen.count);
@@ -169,8 +171,9 @@ fn arrived(counter: &mut Client, wanted: u64) -> Result<Arrived> {
     until(&format!("{wanted} arrivals"), Duration::from_secs(120), || {
         std::thread::sleep(Duration::from_millis(20));
         let seen: Arrived = serde_json::from_value(counter.get("/")?)?;
-        Ok((seen.count >= wanted).then_some(seen))
-    })
+        Ok((seen.count >= wanted).then_some(()))
+    })?;
+    Ok(serde_json::from_value(counter.get("/figures")?)?)
 }
 
 fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {

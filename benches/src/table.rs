@@ -1,5 +1,6 @@
 //! The table and the JSON that a run ends with.
 
+use crate::load::UNDER_WAY_MAX;
 use crate::measure::{Figures, SCENARIOS};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -39,7 +40,7 @@ impl Run {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!(
-            "load and receiver alone: {:.0} requests/s; {} s a measure\n\n\
+            "load and receiver alone: {:.0} requests/s; {} s a measure, at most {UNDER_WAY_MAX} deliveries under way\n\n\
              | scenario | store | accepted/s | delivered/s | of the ceiling | p50 ms | p99 ms | peak MiB | after MiB | CPU s/1,000 |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
             self.alone_per_s, self.seconds

@@ -50,9 +50,15 @@ impl Config {
             let _ = writeln!(text, "[{name}]\n{}", lines(keys));
         }
         for subscription in &self.subscriptions {
-            let _ = writeln!(text, "[[subscription]]\n{}", lines(&subscription.keys));
+            let _ = writeln!(text, "{}", Self::piece(subscription));
         }
         text
+    }
+
+    /// The text of one subscription, as it can be added to any config.
+    #[must_use]
+    pub fn piece(subscription: &Subscription) -> String {
+        format!("[[subscription]]\n{}", lines(&subscription.keys))
     }
 }
 

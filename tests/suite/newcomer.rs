@@ -5,7 +5,8 @@
 use crate::folder;
 use anyhow::{Context, Result, bail, ensure};
 use posthaste_tests::daemon::{binary, root};
-use posthaste_tests::{PrivateNetwork, until};
+use posthaste_tests::{Config, PrivateNetwork, Subscription, until};
+use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
@@ -85,11 +86,7 @@ fn the_commands_of_the_readme_do_what_it_says() -> Result<()> {
     let folder = folder()?;
     let home = clone(folder.path())?;
     let readme = fs::read_to_string(home.join("README.md"))?;
-    let commands: Vec<String> = blocks(&readme, "sh")
-        .iter()
-        .flat_map(|block| block.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect();
+    let commands = commands(&readme);
     let find = |word: &str| -> Result<&String> {
         commands.iter().find(|c| c.contains(word)).with_context(|| format!("the README shows no `{word}`"))
     };
@@ -123,6 +120,74 @@ fn the_commands_of_the_readme_do_what_it_says() -> Result<()> {
             Ok(fs::read_to_string(&listener.out)?.contains("missed").then_some(()))
         })?;
         tail.context("the README shows no `tail`")?.says(&["evt_"])
+    })
+}
+
+/// The commands of a page: the lines of its `sh` blocks.
+fn commands(page: &str) -> Vec<String> {
+    let lines = blocks(page, "sh").into_iter().flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+/// Puts what is really there in the place of the ids that a page shows.
+fn with_real_ids(command: &str, event: &str, delivery: &str) -> String {
+    let words = command.split(' ').map(|word| match word {
+        id if id.starts_with("evt_") => event,
+        id if id.starts_with("dlv_") => delivery,
+        other => other,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_commands_of_the_docs_are_understood_and_do_something() -> Result<()> {
+    let folder = folder()?;
+    let home = clone(folder.path())?;
+    // The pages speak of a subscription of the reader's own.
+    let shipped = fs::read_to_string(home.join("config.toml"))?;
+    let ops = Subscription::webhook("ops", "http://127.0.0.1:9/").set("events", vec!["project:**"]);
+    let ops = ops.set("retry", json!({ "attempts": 1 }));
+    fs::write(home.join("config.toml"), format!("{shipped}\n{}", Config::piece(&ops)))?;
+    let mut all = Vec::new();
+    for page in pages()?.iter().filter(|page| !page.ends_with("README.md")) {
+        all.extend(commands(&fs::read_to_string(page)?));
+    }
+    let stays = |command: &str| [" listen", " tail", " serve"].iter().any(|word| command.contains(word));
+    PrivateNetwork::make()?.run(|| {
+        let path = "PATH=target/release:$PATH";
+        let daemon = Running::start(&home, "env PATH=target/release:$PATH posthaste serve")?;
+        daemon.says(&["posthaste:daemon:started"])?;
+        let sent = shell(&home, &format!("{path} posthaste send project:created --properties '{{\"name\":\"x\"}}'"))?;
+        let event = sent.split_whitespace().find(|word| word.starts_with("evt_")).context("an id")?;
+        // Nobody listens at `ops`: its delivery dies and can be tried again, as the pages do.
+        let find = format!("{path} posthaste deliveries list --state dead --subscription ops --json");
+        let delivery = until("a dead delivery", Duration::from_secs(10), || {
+            let listed = shell(&home, &find)?;
+            Ok(listed.split('"').find(|word| word.starts_with("dlv_")).map(str::to_owned))
+        })?;
+        for command in all.iter().filter(|command| command.contains("posthaste ") || command.contains("curl ")) {
+            let command = with_real_ids(command, event, &delivery);
+            if command.contains(" serve") {
+                // The one that runs has its port; that it is understood is all there is to see.
+                let said = shell(&home, &format!("{path} {command}")).err().context("two daemons")?;
+                ensure!(!format!("{said:#}").contains("Usage"), "{said:#}");
+            } else if stays(&command) {
+                let running = Running::start(&home, &format!("env {path} {command}"))?;
+                if command.contains(" listen") {
+                    running.says(&["8322"])?;
+                }
+            } else {
+                // Nobody listens at the shipped `listen` either, so there is nothing to wait for.
+                let command = command.replace(" --wait", "");
+                match shell(&home, &format!("{path} {command}")) {
+                    Ok(_) => {}
+                    // What was tried again is under way or dead again; that it can not be cancelled is an answer too.
+                    Err(no) if command.contains(" cancel") && !format!("{no:#}").contains("Usage") => {}
+                    Err(no) => return Err(no),
+                }
+            }
+        }
+        Ok(())
     })
 }
 
