@@ -1,7 +1,5 @@
 //! The generations over a disk that fails: at random, and at each call there is.
 
-#![expect(clippy::disallowed_methods, reason = "seeds come from whoever runs the test")]
-
 use crate::fixture::run;
 use crate::world::{End, World};
 use posthaste_outbox::disk::sim::{Call, Fault, Leaves, Trouble};
