@@ -1,6 +1,5 @@
 //! The generations over a disk that fails: at random, and at each call there is.
 
-
 use crate::fixture::run;
 use crate::world::{End, World};
 use posthaste_outbox::disk::sim::{Call, Fault, Leaves, Trouble};
