@@ -6,6 +6,7 @@
 use super::circuit::{Allowance, Breaker};
 use super::fairness::Turns;
 use super::lane::{CallIds, Lane, Ready, Underway};
+use super::uncharged::Uncharged;
 use super::window::{BYTES_MAX, COUNT_MAX, Load, Window};
 use super::words::{Action, CallId, Counts, Input, LaneView, Now, Owed, Terms, Told};
 use posthaste_events::seams::Random;
@@ -40,7 +41,7 @@ pub struct Core {
     pub(super) woken_at: Option<Duration>,
     pub(super) ids: CallIds,
     /// How many attempts of a delivery were not to be charged to its endpoint.
-    pub(super) uncharged: BTreeMap<DeliveryId, u32>,
+    pub(super) uncharged: Uncharged,
     /// Those whose death is with the outbox, and whether it is to be told; bounded by what is unsettled.
     pub(super) dying: BTreeMap<DeliveryId, bool>,
     pub(super) counts: Counts,
@@ -68,7 +69,7 @@ impl Default for Core {
             stopped: false,
             woken_at: None,
             ids: CallIds::default(),
-            uncharged: BTreeMap::new(),
+            uncharged: Uncharged::default(),
             dying: BTreeMap::new(),
             counts: Counts::default(),
             settlements: Vec::new(),

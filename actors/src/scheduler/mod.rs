@@ -12,6 +12,7 @@ mod fairness;
 mod lane;
 mod report;
 mod turn;
+mod uncharged;
 mod window;
 mod words;
 
