@@ -91,6 +91,19 @@ impl Handler<Hold> for Scheduler {
     }
 }
 
+/// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hurry(pub(crate) SubscriptionId);
+
+impl Handler<Hurry> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Hurry(subscription): Hurry, _: &mut Self::Context) {
+        self.feed(vec![Input::Hurry(subscription)]);
+    }
+}
+
 /// How the subscriptions are.
 #[derive(Message)]
 #[rtype(result = "(Vec<LaneView>, Counts)")]

@@ -117,6 +117,7 @@ impl Core {
             name: lane.terms.name.clone(),
             in_flight: lane.flying,
             circuit_open: lane.breaker.is_open(),
+            held_until: lane.not_before,
             tally: lane.tally,
         })
     }
@@ -125,6 +126,7 @@ impl Core {
         match input {
             Input::Roster(terms) => self.roster(now.elapsed, terms),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
+            Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
             Input::Due(subscriptions) => {
                 for id in subscriptions {
                     self.due(id, now.elapsed);
@@ -180,8 +182,13 @@ impl Core {
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
             }
+            let changed = lane.terms.mark != terms.mark;
             (lane.terms, lane.gone) = (terms, false);
-            if lane.terms.circuit.is_none() {
+            if changed {
+                // What another receiver asked for, and how it failed, says nothing of this one.
+                lane.not_before = Duration::ZERO;
+            }
+            if changed || lane.terms.circuit.is_none() {
                 lane.breaker = Breaker::CLOSED;
             }
             self.standing(now, id, active);
@@ -203,6 +210,13 @@ impl Core {
             self.due(subscription, now);
         } else {
             self.release_ready(subscription, now);
+        }
+    }
+
+    fn hurry(&mut self, now: Duration, subscription: SubscriptionId) {
+        if let Some(lane) = self.lanes.get_mut(&subscription) {
+            lane.not_before = Duration::ZERO;
+            self.due(subscription, now);
         }
     }
 

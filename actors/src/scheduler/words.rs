@@ -40,6 +40,8 @@ pub struct Terms {
     pub limits: BatchLimits,
     /// How long a call may take.
     pub timeout: Duration,
+    /// A mark of its settings: where it changes the receiver may be another.
+    pub mark: u64,
     /// Whether it takes deliveries: neither paused nor disabled.
     pub active: bool,
 }
@@ -56,6 +58,8 @@ pub enum Input {
         /// Whether it takes deliveries now.
         active: bool,
     },
+    /// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
+    Hurry(SubscriptionId),
     /// Something became due.
     Due(Vec<SubscriptionId>),
     /// What a claim brought; `None` where the outbox failed.
@@ -271,6 +275,8 @@ pub struct LaneView {
     pub in_flight: usize,
     /// Whether its circuit is open.
     pub circuit_open: bool,
+    /// Nothing begins before this by the deciding clock; may be past.
+    pub held_until: Duration,
     /// What it counted.
     pub tally: Tally,
 }

@@ -197,6 +197,7 @@ impl World {
             }),
             limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize },
             timeout: dice.millis(500, 10_000),
+            mark: 0,
             active: true,
         }
     }
