@@ -156,11 +156,18 @@ impl Disk for SledDisk {
         let claim = self.claim(generation)?;
         let failed = |error| failed(&folder, &error);
         let copy = self.room_for(self.size(generation)?).is_ok().then(|| folder.with_extension("work"));
-        if let Some(copy) = &copy {
-            copy_tree(&folder, copy).map_err(failed)?;
-        } else {
-            self.room_for(0)?;
-        }
+        let copy = match copy {
+            Some(path) => match copy_tree(&folder, &path).map_err(failed) {
+                Ok(()) => Some(path),
+                // Somebody else took the room meanwhile.
+                Err(DiskError::NoSpace) => {
+                    fs::remove_dir_all(&path).map_err(failed)?;
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
         let home = copy.as_ref().unwrap_or(&folder);
         let opened = open_sled(home).and_then(|db| Ok((db, File::open(home.join("db")).map_err(failed)?)));
         match opened {
