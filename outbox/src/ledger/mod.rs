@@ -61,10 +61,20 @@ pub(crate) enum Stand {
     Settled,
 }
 
+/// Which subscriptions were listed, and in which epoch.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    epoch: Epoch,
+    /// When each was unlisted, and what it may be owed.
+    listed: HashMap<SubscriptionId, (Option<u64>, u64)>,
+}
+
 /// What is owed to whom.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Ledger {
     epoch: Epoch,
+    /// The highest epoch that was ever started; above `epoch` after an enrolment was undone.
+    last_epoch: Epoch,
     accounts: BTreeMap<SubscriptionId, Account>,
     /// Never falls, also when the account with the highest number goes.
     next_subscription: u32,
@@ -87,6 +97,11 @@ impl Ledger {
 
     pub(crate) const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The highest epoch that was ever started: what is written down, so that none is started twice.
+    pub(crate) const fn last_epoch(&self) -> Epoch {
+        self.last_epoch
     }
 
     pub(crate) fn account(&self, id: SubscriptionId) -> Option<&Account> {
@@ -118,7 +133,8 @@ impl Ledger {
 
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
     pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
-        self.epoch = self.epoch.max(epoch);
+        self.last_epoch = self.last_epoch.max(epoch);
+        self.epoch = self.last_epoch;
         self.next_subscription = self.next_subscription.max(next_subscription);
     }
 
@@ -128,7 +144,8 @@ impl Ledger {
 
     /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
     pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
-        self.epoch += 1;
+        self.last_epoch += 1;
+        self.epoch = self.last_epoch;
         let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
         let mut changed = BTreeSet::new();
         let mut listed = BTreeSet::new();
@@ -151,6 +168,25 @@ impl Ledger {
             }
         }
         changed.into_iter().collect()
+    }
+
+    /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
+    pub(crate) fn listing(&self) -> Listing {
+        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max))).collect();
+        Listing { epoch: self.epoch, listed }
+    }
+
+    /// Takes an enrolment back: the epoch and the listed subscriptions are those of `before` again. A name that was new
+    /// keeps its number, unlisted, so that no name ever has two.
+    pub(crate) fn unenroll(&mut self, before: &Listing, now: u64) {
+        self.epoch = before.epoch;
+        for (id, account) in &mut self.accounts {
+            match before.listed.get(id) {
+                Some(listed) => (account.unlisted_since, account.backlog_max) = *listed,
+                None => account.unlisted_since = account.unlisted_since.or(Some(now)),
+            }
+            account.held.turn(account.takes(), now);
+        }
     }
 
     fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {

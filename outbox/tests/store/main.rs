@@ -4,6 +4,7 @@
 
 mod faults;
 mod fixture;
+mod full;
 mod listings;
 mod model;
 mod promises;

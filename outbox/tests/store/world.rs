@@ -80,6 +80,17 @@ impl World {
         }
     }
 
+    /// Has everything so far made durable; false where that failed.
+    pub(crate) async fn write(&mut self) -> bool {
+        let id = self.subscriptions[0];
+        let standing = self.model.standings[&id].latest().clone();
+        let written = self.outbox().set_standing(id, standing).await.is_ok();
+        if written {
+            self.model.durable();
+        }
+        written
+    }
+
     /// Does something at random; false where the store failed at it.
     pub(crate) async fn act(&mut self) -> bool {
         match self.dice.random_range(0..100) {
