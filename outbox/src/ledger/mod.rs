@@ -12,7 +12,7 @@ pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
-use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed};
+use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub(crate) struct Lease {
     pub(crate) sequence: u64,
     pub(crate) until: u64,
     pub(crate) progress: Progress,
+    /// What a person wanted of the delivery since it was given out.
+    pub(crate) wish: Option<Wish>,
     /// When it was due before it was given out; `None`: never tried.
     due: Option<u64>,
 }
@@ -79,6 +81,8 @@ pub(crate) struct Ledger {
     /// Never falls, also when the account with the highest number goes.
     next_subscription: u32,
     leases: HashMap<LeaseKey, Lease>,
+    /// The leases whose delivery was cancelled meanwhile: it is owed no more, and stands in no account.
+    cancelled: HashMap<(SubscriptionId, u64), LeaseKey>,
     /// The leases by their ends.
     ends: BTreeSet<(u64, LeaseKey)>,
     next_lease: LeaseKey,
@@ -229,13 +233,50 @@ impl Ledger {
     /// Makes of a delivery what its newest entry says, wherever it stands; a lease on it ends.
     pub(crate) fn apply(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
-        if let Some(Place::Leased(key)) = account.take(sequence)
+        let leased = match account.take(sequence) {
+            Some(Place::Leased(key)) => Some(key),
+            _ => self.cancelled.remove(&(id, sequence)),
+        };
+        if let Some(key) = leased
             && let Some(lease) = self.leases.remove(&key)
         {
             self.ends.remove(&(lease.until, key));
         }
         if let Stand::Due(due) = stand {
             account.put_waiting(sequence, Waiting { due, progress });
+        }
+    }
+
+    /// Makes of a delivery what a person asked for. A lease on it goes on: its attempt is under way, and none else may
+    /// begin before it ends.
+    pub(crate) fn apply_wish(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
+        let key = match self.look(id, sequence) {
+            Some((Place::Leased(key), _)) => Some(key),
+            _ => self.cancelled.get(&(id, sequence)).copied(),
+        };
+        let leased = key.and_then(|key| Some((key, self.leases.get_mut(&key)?)));
+        let (Some((key, lease)), Some(account)) = (leased, self.accounts.get_mut(&id)) else {
+            return self.apply(id, sequence, progress, stand);
+        };
+        lease.progress = progress;
+        match stand {
+            Stand::Settled => {
+                lease.wish = Some(Wish::Cancel);
+                account.take(sequence);
+                self.cancelled.insert((id, sequence), key);
+            }
+            Stand::Due(due) => {
+                (lease.wish, lease.due) = (Some(Wish::Retry), Some(due));
+                account.put_leased(sequence, key);
+                self.cancelled.remove(&(id, sequence));
+            }
+        }
+    }
+
+    /// Notes that a delivery is to be tried again at once when this lease ends.
+    pub(crate) fn retry_after_lease(&mut self, key: LeaseKey) {
+        if let Some(lease) = self.leases.get_mut(&key) {
+            lease.wish = Some(Wish::Retry);
         }
     }
 
@@ -262,7 +303,7 @@ impl Ledger {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
-            let lease = Lease { subscription: id, sequence, until, progress, due: waiting.map(|w| w.due) };
+            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due: waiting.map(|w| w.due) };
             account.put_leased(sequence, key);
             self.leases.insert(key, lease);
             self.ends.insert((until, key));
@@ -283,9 +324,13 @@ impl Ledger {
         self.leases.get(&lease.0).filter(|l| now < l.until)
     }
 
-    /// Puts a leased delivery back to where it came from; due at once, as if it had never been given out.
+    /// Puts a leased delivery back to where it came from; due at once, as if it had never been given out. One that was
+    /// cancelled meanwhile stays so.
     pub(crate) fn release(&mut self, lease: LeaseId) {
         let Some(lease) = self.drop_lease(lease.0) else { return };
+        if self.cancelled.remove(&(lease.subscription, lease.sequence)).is_some() {
+            return;
+        }
         let Some(account) = self.accounts.get_mut(&lease.subscription) else { return };
         match lease.due {
             Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }),

@@ -5,7 +5,7 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{Listing, Progress, Stand, Taken};
+use crate::ledger::{Listing, Place, Progress, Stand, Taken};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry};
@@ -206,9 +206,10 @@ impl Store {
         leases.for_each(|lease| inner.ledger.release(lease));
     }
 
-    /// Settles; true with it where there is something to write.
+    /// Settles; true with it where there is something to write. Tells who is due again since a person asked for it.
     pub(crate) fn settle(&self, settlements: Vec<Settlement>) -> (Vec<Settled>, bool) {
         let at = self.moment();
+        let mut due = Vec::new();
         let mut inner = self.inner();
         let answers = settlements
             .into_iter()
@@ -217,6 +218,9 @@ impl Store {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
+                if lease.wish == Some(Wish::Retry) {
+                    due.push(id.subscription);
+                }
                 match steps::settle(&lease, settlement, at) {
                     Some(entry) => inner.enter(about, entry),
                     None => inner.ledger.release(key),
@@ -224,7 +228,10 @@ impl Store {
                 Settled::Applied
             })
             .collect();
-        (answers, inner.overlay.waiting() > 0)
+        let to_write = inner.overlay.waiting() > 0;
+        drop(inner);
+        self.hint(&due);
+        (answers, to_write)
     }
 
     pub(crate) fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> Vec<bool> {
@@ -253,10 +260,16 @@ impl Store {
                 looked.map(|(_, p)| p).or(newest.as_ref().map(Entry::progress)).unwrap_or_default();
             return match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
                 Ok(entry) => {
-                    inner.enter(about, entry);
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    inner.overlay.push(about.0, about.1, entry);
                     Ok(Answer::Done)
                 }
-                Err(answer) => Ok(answer),
+                Err(answer) => {
+                    if let (Answer::Done, Some((Place::Leased(key), _))) = (answer, looked) {
+                        inner.ledger.retry_after_lease(key);
+                    }
+                    Ok(answer)
+                }
             };
         }
         Ok(Answer::NotNow(State::Pending))
