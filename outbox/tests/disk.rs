@@ -426,3 +426,12 @@ fn the_same_seed_and_calls_make_the_same_run() {
     assert_eq!(run(5), run(5));
     assert!((0..9).any(|seed| run(seed) != run(5)));
 }
+
+#[test]
+fn room_is_kept_in_reserve_and_is_no_file_of_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SledDisk::open(dir.path()).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("reserve")).unwrap().len(), 4 << 20);
+    assert!(disk.files().unwrap().is_empty());
+    assert!(disk.write_file("reserve", b"x").is_err());
+}
