@@ -247,6 +247,8 @@ pub enum Then {
 pub enum Settled {
     /// It took effect.
     Applied,
+    /// Its attempt was recorded, but what a person wanted meanwhile went before what should follow: this is the state.
+    Kept(posthaste_events::State),
     /// The lease was no longer held; nothing changed.
     LeaseLost,
 }

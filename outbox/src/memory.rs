@@ -318,11 +318,14 @@ impl Outbox for MemoryOutbox {
                 if lease.wish == Some(Wish::Retry) {
                     due.push(id.subscription);
                 }
-                match steps::settle(&lease, settlement, at) {
-                    Some(entry) => shared.enter(inner, about, entry),
-                    None => inner.ledger.release(key),
-                }
-                Settled::Applied
+                let asked = steps::asked(&settlement.then);
+                let Some(entry) = steps::settle(&lease, settlement, at) else {
+                    inner.ledger.release(key);
+                    return Settled::Applied;
+                };
+                let after = entry.after;
+                shared.enter(inner, about, entry);
+                steps::settled(asked, after)
             };
             Ok(settlements.into_iter().map(settle).collect())
         })

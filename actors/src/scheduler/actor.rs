@@ -225,37 +225,39 @@ fn told<T>(answer: Result<T, StoreError>, what: &str) -> Option<T> {
 }
 
 async fn settle(desk: Arc<Desk>, inbox: Arc<Inbox>, settlements: Vec<Settlement>, told: Vec<Told>) {
-    // What is needed of them once they are gone: whether each has an attempt, and whom a release is for.
+    // What is needed of them once they are gone: which has an attempt, and whom a release is for.
     let tried: Vec<bool> = settlements.iter().map(|s| s.attempt.is_some()).collect();
     let released = settlements.iter().filter(|s| s.then == Then::Release).map(|s| s.delivery.subscription);
     let released: Vec<_> = released.collect();
     match desk.outbox.settle(settlements.clone()).await {
         Ok(answers) => {
-            let applied = answers.iter().zip(tried).filter(|(_, tried)| *tried).map(|(a, _)| *a == Settled::Applied);
-            for (told, applied) in told.into_iter().zip(applied) {
-                if applied {
-                    tell(&desk, told);
-                }
-            }
+            let answered = answers.iter().zip(tried).filter(|(_, tried)| *tried).map(|(answer, _)| *answer);
+            told.into_iter().zip(answered).for_each(|(told, answer)| tell(&desk, told, answer));
             inbox.push(Input::Settled { settlements, answers });
             if !released.is_empty() {
                 inbox.hint(&released);
             }
         }
         Err(StoreError::Closed) => {
+            told.into_iter().for_each(|told| tell(&desk, told, Settled::LeaseLost));
             let answers = vec![Settled::LeaseLost; settlements.len()];
             inbox.push(Input::Settled { settlements, answers });
         }
         Err(error) => {
             tracing::warn!(%error, count = settlements.len(), "outcomes are not settled yet");
-            inbox.push(Input::NotSettled(settlements));
+            inbox.push(Input::NotSettled { settlements, told });
         }
     }
 }
 
-/// One line in the log, and the stream for whoever watches.
-fn tell(desk: &Desk, told: Told) {
+/// One line in the log; and where the outbox took the attempt, the stream for whoever watches.
+fn tell(desk: &Desk, told: Told, answer: Settled) {
     let Told { subscription, delivery, facts, attempt, state } = told;
+    let (state, lease) = match answer {
+        Settled::Applied => (Some(state), None),
+        Settled::Kept(state) => (Some(state), None),
+        Settled::LeaseLost => (None, Some("lost")),
+    };
     let error = attempt.detail.error.as_deref().map(logged);
     tracing::info!(
         event = %delivery.event,
@@ -267,9 +269,10 @@ fn tell(desk: &Desk, told: Told) {
         status = attempt.detail.status,
         duration_ms = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
         error,
+        lease,
         "attempt"
     );
-    if desk.watchers.receiver_count() > 0 {
+    if let Some(state) = state.filter(|_| desk.watchers.receiver_count() > 0) {
         let watched = Watched {
             event: delivery.event,
             event_type: facts.event_type.clone(),

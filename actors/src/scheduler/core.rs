@@ -33,6 +33,8 @@ pub struct Core {
     pub(super) unsettled: usize,
     /// Settlements that the outbox failed to take.
     pub(super) again: Vec<Settlement>,
+    /// What is to be told of them, in the same order.
+    pub(super) told_again: Vec<Told>,
     pub(super) scan_at: Duration,
     pub(super) scanning: bool,
     pub(super) scans: u64,
@@ -62,6 +64,7 @@ impl Default for Core {
             claims: 0,
             unsettled: 0,
             again: Vec::new(),
+            told_again: Vec::new(),
             scan_at: Duration::ZERO,
             scanning: false,
             scans: 0,
@@ -139,9 +142,10 @@ impl Core {
             Input::Signal { call, signal } => self.signal(now.elapsed, call, signal),
             Input::Ended { call, end, took } => self.ended(now, call, end, took, random),
             Input::Settled { settlements, answers } => self.settled(now.elapsed, &settlements, &answers),
-            Input::NotSettled(settlements) => {
+            Input::NotSettled { settlements, told } => {
                 self.unsettled = self.unsettled.saturating_sub(settlements.len());
                 self.again.extend(settlements);
+                self.told_again.extend(told);
             }
             Input::Renewed { subscription, leases, until, kept } => {
                 if let Some(kept) = kept {

@@ -155,6 +155,10 @@ impl Core {
         self.unsettled = self.unsettled.saturating_sub(settlements.len());
         for (settlement, answer) in settlements.iter().zip(answers) {
             self.counts.leases_lost += u64::from(*answer == Settled::LeaseLost);
+            if matches!(answer, Settled::Kept(_)) {
+                // A person began it anew, or ended it.
+                self.uncharged.forget(settlement.delivery);
+            }
             let Then::Dead(reason) = &settlement.then else { continue };
             let tell = self.dying.remove(&settlement.delivery).unwrap_or(false);
             let id = settlement.delivery.subscription;

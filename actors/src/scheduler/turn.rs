@@ -65,6 +65,7 @@ impl Core {
         }
         // Of these the outbox may already have taken some: it answers that their leases are lost.
         self.settlements.append(&mut self.again);
+        self.told.append(&mut self.told_again);
         let ids: Vec<_> = self.lanes.keys().copied().collect();
         for id in ids {
             self.ask_to_disable(id);

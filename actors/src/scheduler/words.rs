@@ -104,7 +104,12 @@ pub enum Input {
         answers: Vec<Settled>,
     },
     /// The outbox failed to take settlements: they are handed over again within a second.
-    NotSettled(Vec<Settlement>),
+    NotSettled {
+        /// Which.
+        settlements: Vec<Settlement>,
+        /// What was to be told of them, as it was handed over.
+        told: Vec<Told>,
+    },
     /// What became of leases that were to be renewed; `None` where the outbox failed.
     Renewed {
         /// The subscription.
@@ -234,7 +239,7 @@ pub struct Told {
     pub facts: Arc<Facts>,
     /// The attempt.
     pub attempt: Attempt,
-    /// The state of the delivery after it.
+    /// The state of the delivery after it, where the outbox answers that it was applied.
     pub state: State,
 }
 
