@@ -176,7 +176,11 @@ impl Lanes {
             self.store.commit(&mut writer, batch)
         }));
         match written {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                if let Some(generation) = self.store.spare_wanted() {
+                    self.read(Lane::Looks, Box::new(move |store| store.make_spare(generation)));
+                }
+            }
             // Told to everybody in the batch; what has no caller is tried again.
             Ok(Err(_)) => self.writes.lock().0.settled = self.store.unwritten(),
             Err(_) => tracing::error!("the writer of the outbox panicked; whoever waited is told"),

@@ -90,7 +90,7 @@ impl Store {
             // Dropping it tells whoever waits.
             return Ok(());
         }
-        let Batch { records, barriers, carry } = batch;
+        let Batch { records, barriers, mut carry } = batch;
         let records = self.refuse_if_full(writer, records);
         let active = match self.ensure_active(writer) {
             Ok(active) => active,
@@ -100,20 +100,23 @@ impl Store {
             }
         };
         let mut plan = self.plan(writer, records);
-        self.fill(&mut plan, &carry);
+        self.fill(&mut plan, &mut carry);
         if !plan.rows.is_empty() {
             let generation = active.0;
-            if let Err(error) = self.write(&active.1, &plan.rows) {
+            let added = Manifest::of(&plan.rows, self.time.now());
+            if let Err(error) = self.write(&active.1, std::mem::take(&mut plan.rows)) {
                 drop(active);
                 self.give_up(writer, generation, &plan, &error);
                 let replies = plan.accepted.into_iter().map(|job| job.reply);
                 refuse(replies, barriers, &error);
                 return Err(error);
             }
-            self.note(generation, &plan, &carry);
+            self.note(generation, &added, &plan.entries, &carry);
         }
         drop(active);
         let due = self.take_effect(writer, &mut plan);
+        // Before the answers, so that who was answered finds that the hint was given.
+        self.hint(&due);
         for job in plan.accepted {
             // Whoever no longer waits does not matter: it is durable all the same.
             let _ = job.reply.send(Ok(job.answers));
@@ -121,7 +124,6 @@ impl Store {
         for barrier in barriers {
             let _ = barrier.send(Ok(()));
         }
-        self.hint(&due);
         self.rotate_if_full(writer);
         Ok(())
     }
@@ -178,10 +180,16 @@ impl Store {
     }
 
     fn begin(&self, writer: &mut Writer, now: u64) -> Result<(Generation, super::Shared), DiskError> {
-        let generation = writer.next_generation;
-        // Also where the making fails: it may have been done all the same.
-        writer.next_generation += 1;
-        let keyspace: super::Shared = Arc::new(self.disk.create(generation)?);
+        let (generation, keyspace) = match self.take_spare(writer) {
+            Some(made) => made,
+            None => {
+                let generation = writer.next_generation;
+                // Also where the making fails: it may have been done all the same.
+                writer.next_generation += 1;
+                (generation, self.disk.create(generation)?)
+            }
+        };
+        let keyspace: super::Shared = Arc::new(keyspace);
         self.catalog().put(Manifest::begun(generation, now));
         self.library.activate(Some((generation, Arc::clone(&keyspace))), true);
         writer.active = Some((generation, Arc::clone(&keyspace)));
@@ -276,9 +284,9 @@ impl Store {
     }
 
     /// Makes the rows of a plan.
-    fn fill(&self, plan: &mut Plan, carry: &Carry) {
+    fn fill(&self, plan: &mut Plan, carry: &mut Carry) {
         plan.rows.extend(plan.head.as_ref().map(rows::write_head));
-        plan.rows.extend_from_slice(&carry.rows);
+        plan.rows.append(&mut carry.rows);
         for new in &plan.news {
             rows::write_event(Kind::Event, new.id, &new.prepared, &new.owed, &mut plan.rows);
         }
@@ -288,21 +296,20 @@ impl Store {
     }
 
     /// Writes and syncs.
-    pub(crate) fn write(&self, keyspace: &super::Shared, rows: &[Row]) -> Result<(), DiskError> {
-        keyspace.apply(rows.to_vec())?;
+    pub(crate) fn write(&self, keyspace: &super::Shared, rows: Vec<Row>) -> Result<(), DiskError> {
+        keyspace.apply(rows)?;
         keyspace.sync()?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Notes in the manifest of the active generation what was made durable.
-    fn note(&self, generation: Generation, plan: &Plan, carry: &Carry) {
-        let now = self.time.now();
+    pub(crate) fn note(&self, generation: Generation, added: &Manifest, entries: &Entries, carry: &Carry) {
         self.catalog().change(generation, |manifest| {
-            manifest.note(&plan.rows, now);
+            manifest.add(added);
             manifest.carried.extend(carry.carried.iter().copied());
             manifest.foreign.extend(carry.foreign.iter().copied());
-            let of_others = plan.entries.keys().map(|(sequence, _)| *sequence).filter(|s| !manifest.spans(*s));
+            let of_others = entries.keys().map(|(sequence, _)| *sequence).filter(|s| !manifest.spans(*s));
             let of_others: Vec<u64> = of_others.collect();
             manifest.foreign.extend(of_others);
         });

@@ -55,14 +55,13 @@ impl Library {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a keyspace the active one, which stays open; the one before becomes one of the others, or is closed where
-    /// `keep` says that it can not be used any more.
+    /// Makes a keyspace the active one, which stays open; the one before becomes one of the others where `keep`
+    /// says so, else it is closed.
     pub(crate) fn activate(&self, active: Option<(Generation, Shared)>, keep: bool) {
         let mut state = self.state();
         let before = std::mem::replace(&mut state.active, active);
         match before {
             Some((generation, keyspace)) if keep => {
-                state.verified.insert(generation);
                 state.make_room();
                 state.open.push((generation, keyspace));
             }

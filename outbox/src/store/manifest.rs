@@ -79,6 +79,26 @@ impl Manifest {
         }
     }
 
+    /// What rows will add once they are written and synced.
+    pub(crate) fn of(rows: &[Row], now: u64) -> Self {
+        let mut added = Self::default();
+        added.note(rows, now);
+        added
+    }
+
+    /// Adds what was made of rows that are written and synced by now.
+    pub(crate) fn add(&mut self, added: &Self) {
+        self.times.1 = self.times.1.max(added.times.1);
+        self.bytes += added.bytes;
+        self.rows += added.rows;
+        self.digest = self.digest.wrapping_add(added.digest);
+        self.events += added.events;
+        if let Some((first, last)) = added.sequences {
+            let (a, b) = self.sequences.unwrap_or((first, last));
+            self.sequences = Some((a.min(first), b.max(last)));
+        }
+    }
+
     /// Whether an event was recorded into this generation, as far as a range tells.
     pub(crate) fn spans(&self, sequence: u64) -> bool {
         self.sequences.is_some_and(|(first, last)| (first..=last).contains(&sequence)) && !self.void.contains(sequence)

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`commit`] | what one batch writes, who is answered what, what follows when a write or a sync fails |
 //! | [`rotate`] | when a generation ends, and what is written when it does |
+//! | [`spare`] | which generation is made ahead of its time |
 //! | [`replay`] | how a start finds out what is owed |
 //! | [`library`] | which generations are open, and what becomes of damaged ones |
 //! | [`reading`] | where an event and its entries are found |
@@ -22,6 +23,7 @@ pub(crate) mod overlay;
 pub(crate) mod reading;
 pub(crate) mod replay;
 pub(crate) mod rotate;
+pub(crate) mod spare;
 pub(crate) mod sweep;
 
 use crate::disk::{Disk, DiskError, Generation};
@@ -49,6 +51,8 @@ pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) library: Library,
     writer: Mutex<Writer>,
+    /// Locked last.
+    spare: Mutex<spare::Spare>,
     inner: Mutex<Inner>,
     catalog: Mutex<Catalog>,
     /// Generations that nobody needs and that could not be removed yet.
@@ -148,7 +152,10 @@ impl Store {
     /// Lets the disk go without writing anything.
     pub(crate) fn let_go(&self) {
         self.closed.store(true, Ordering::Release);
-        self.writer().active = None;
+        let mut writer = self.writer();
+        writer.active = None;
+        self.drop_spare(&writer);
+        drop(writer);
         self.library.close_all();
     }
 

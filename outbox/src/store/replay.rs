@@ -79,6 +79,7 @@ impl Store {
             disk,
             library,
             writer: Mutex::new(writer),
+            spare: Mutex::default(),
             inner: Mutex::new(inner),
             catalog: Mutex::new(catalog),
             dying: Mutex::new(BTreeSet::new()),

@@ -1,6 +1,6 @@
 //! The end of a generation: its keys are sealed, its manifest and a snapshot of the ledger written, another begun.
 
-use super::commit::Batch;
+use super::commit::{Batch, Carry};
 use super::manifest::Manifest;
 use super::{Inner, Store, Writer};
 use crate::disk::{DiskError, Generation};
@@ -88,23 +88,21 @@ impl Store {
             })
             .collect();
         if !rows.is_empty() {
-            if let Err(error) = self.write(&keyspace, &rows) {
+            let added = Manifest::of(&rows, self.time.now());
+            if let Err(error) = self.write(&keyspace, rows) {
                 drop(keyspace);
                 self.abandon(writer, generation, &error);
                 self.inner().overlay.failed();
                 return;
             }
-            let now = self.time.now();
-            self.catalog().change(generation, |manifest| {
-                manifest.note(&rows, now);
-                let others: Vec<u64> =
-                    entries.keys().map(|(sequence, _)| *sequence).filter(|s| !manifest.spans(*s)).collect();
-                manifest.foreign.extend(others);
-            });
+            self.note(generation, &added, &entries, &Carry::default());
             self.inner().overlay.done();
         }
         drop(keyspace);
-        self.library.activate(None, true);
+        // Each open one takes memory: it stays open only where somebody will soon read it.
+        let sequences = self.catalog().get(generation).and_then(|m| m.sequences);
+        let owes = sequences.is_some_and(|(a, b)| !self.inner().ledger.owed_within(a, b).is_empty());
+        self.library.activate(None, owes);
         self.write_down(writer, generation, &snapshot);
     }
 
@@ -180,6 +178,8 @@ impl Store {
         self.closed.store(true, Ordering::Release);
         self.rotate(&mut writer);
         writer.active = None;
+        self.drop_spare(&writer);
+        self.bury();
         self.library.close_all();
         Ok(written?)
     }

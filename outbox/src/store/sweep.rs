@@ -251,7 +251,8 @@ impl Store {
         self.bury();
     }
 
-    fn bury(&self) {
+    /// Removes what could not be removed before.
+    pub(crate) fn bury(&self) {
         let dying: Vec<Generation> = {
             let dying = self.dying.lock().unwrap_or_else(PoisonError::into_inner);
             dying.iter().copied().collect()

@@ -1,22 +1,19 @@
 //! The generations over a disk that fails: at random, and at each call there is.
 
-#![expect(clippy::disallowed_methods, reason = "seeds come from whoever runs the test")]
-
 use crate::fixture::run;
 use crate::world::{End, World};
 use posthaste_outbox::disk::sim::{Call, Fault, Leaves, Trouble};
 use rand::Rng as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How many seeds; more with `POSTHASTE_SEEDS`.
-fn seeds() -> u64 {
-    std::env::var("POSTHASTE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+#[expect(clippy::disallowed_methods, reason = "how many seeds, and which, is said by whoever runs the tests")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Runs each seed; a failing one says how to run it alone.
+/// Runs each seed, more with `POSTHASTE_SEEDS`; a failing one says how to run it alone.
 fn each_seed(test: &str, run_one: impl Fn(u64)) {
-    let one = std::env::var("POSTHASTE_SEED").ok().and_then(|text| text.parse().ok());
-    let all = one.map_or(0..seeds(), |seed: u64| seed..seed + 1);
+    let all = number("POSTHASTE_SEED").map_or(0..number("POSTHASTE_SEEDS").unwrap_or(100), |seed| seed..seed + 1);
     for seed in all {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_one(seed))) {
             eprintln!("run it again: POSTHASTE_SEED={seed} cargo test -p posthaste-outbox --test store {test}");

@@ -4,13 +4,23 @@
 
 mod faults;
 mod fixture;
+mod listings;
 mod model;
 mod promises;
 mod recovery;
+mod spare;
 mod stepped;
+mod wishes;
 mod world;
 
 use fixture::Stores;
+
+/// Every promise, wherever it stands.
+mod all {
+    pub(crate) use crate::listings::*;
+    pub(crate) use crate::promises::*;
+    pub(crate) use crate::wishes::*;
+}
 
 /// Makes each promise a test of each store.
 macro_rules! conformance {
@@ -26,7 +36,7 @@ macro_rules! conformance {
             $(
                 #[test]
                 fn $promise() {
-                    fixture::run(promises::$promise($make));
+                    fixture::run(all::$promise($make));
                 }
             )*
         }

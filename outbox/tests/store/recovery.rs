@@ -133,6 +133,25 @@ fn what_a_damaged_generation_lost_is_found_in_its_raw_bytes() {
 }
 
 #[test]
+fn a_check_of_everything_finds_what_nobody_read() {
+    for lose in [false, true] {
+        run(async {
+            let world = busy(1).await;
+            world.outbox().close().await.unwrap();
+            let generations = world.disk.generations().unwrap();
+            world.disk.kill();
+            if lose {
+                assert!(!world.disk.lose_rows(generations[0], 1).is_empty());
+            }
+            let (disk, clock) = (Arc::new(world.disk.clone()), Arc::clone(&world.clock));
+            let outbox = GenerationOutbox::open(disk, clock, Arc::new(Counted::default()), Limits::default()).unwrap();
+            assert_eq!(outbox.verify().await.unwrap() > 0, lose);
+            assert_eq!(outbox.health().damaged_total > 0, lose);
+        });
+    }
+}
+
+#[test]
 fn a_flipped_record_is_never_delivered_and_the_rest_is_served() {
     for seed in 0..40 {
         run(async {
