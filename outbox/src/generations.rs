@@ -106,21 +106,6 @@ impl GenerationOutbox {
             answer.await.map_err(|_| ended(lanes.store()))?
         })
     }
-
-    /// Changes something in memory, and waits until it is durable.
-    fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&Store) -> (T, Vec<SubscriptionId>) + Send + 'static,
-    ) -> BoxFuture<Result<T, StoreError>> {
-        let lanes = Arc::clone(&self.0.lanes);
-        Box::pin(async move {
-            lanes.store().check_open()?;
-            let (changed, due) = change(lanes.store());
-            durable(&lanes).await?;
-            lanes.store().hint(&due);
-            Ok(changed)
-        })
-    }
 }
 
 /// Waits until everything that was done before is durable.
@@ -141,7 +126,7 @@ impl Outbox for GenerationOutbox {
         Box::pin(async move {
             lanes.store().check_open()?;
             // Undoing one must not undo another.
-            let _alone = lanes.enrolling.lock().await;
+            let _alone = lanes.changing.lock().await;
             let enrolling = lanes.store().enroll(&wanted);
             match durable(&lanes).await {
                 // A full disk must not keep a start from delivering what is owed.
@@ -226,7 +211,21 @@ impl Outbox for GenerationOutbox {
         subscription: SubscriptionId,
         standing: Standing,
     ) -> BoxFuture<Result<Option<Standing>, StoreError>> {
-        self.change(move |store| (store.set_standing(subscription, standing), vec![subscription]))
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            let store = lanes.store();
+            store.check_open()?;
+            let _alone = lanes.changing.lock().await;
+            let before = store.set_standing(subscription, standing);
+            if let Err(error) = durable(&lanes).await {
+                if let Some(before) = before {
+                    store.set_standing(subscription, before);
+                }
+                return Err(error);
+            }
+            store.hint(&[subscription]);
+            Ok(before)
+        })
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {

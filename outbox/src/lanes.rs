@@ -44,8 +44,8 @@ pub(crate) struct Lanes {
     writes: Queue<Writes>,
     claims: Queue<VecDeque<Read>>,
     looks: Queue<VecDeque<Read>>,
-    /// Held by the one who enrols.
-    pub(crate) enrolling: tokio::sync::Mutex<()>,
+    /// Held by whoever changes subscriptions, until that is durable or undone.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl Lanes {
     pub(crate) fn new(store: Arc<Store>) -> Self {
         let limits = store.limits.queue;
         let (writes, claims, looks) = (Queue::default(), Queue::default(), Queue::default());
-        Self { store, limits, writes, claims, looks, enrolling: tokio::sync::Mutex::default() }
+        Self { store, limits, writes, claims, looks, changing: tokio::sync::Mutex::default() }
     }
 
     pub(crate) const fn store(&self) -> &Arc<Store> {

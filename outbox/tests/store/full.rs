@@ -84,6 +84,27 @@ fn an_enrolment_that_fails_leaves_what_was_listed_and_recording_goes_on() {
 }
 
 #[test]
+fn a_pause_that_fails_has_not_happened() {
+    for on in [Call::Apply, Call::Sync] {
+        let (disk, clock, House { f, .. }) = fresh(9);
+        run(async {
+            let (ids, _) = f.enroll(&["a"]).await;
+            f.record_one(&ids).await;
+            disk.arm(Fault { on: Some(on), nth: 1, trouble: Trouble::Fail, lasting: false });
+            assert!(f.outbox.set_standing(ids[0], Standing::Paused).await.is_err());
+            assert_eq!(f.outbox.roll().await.unwrap().subscriptions[0].standing, Standing::Active);
+            assert_eq!(f.claim(ids[0], 10).await.deliveries.len(), 1);
+            clock.forward(SECOND);
+            f.record_one(&ids).await;
+            disk.crash();
+            std::mem::forget(f);
+            let House { f, .. } = open(&disk, &clock);
+            assert_eq!(f.outbox.roll().await.unwrap().subscriptions[0].standing, Standing::Active);
+        });
+    }
+}
+
+#[test]
 fn an_enrolment_that_nobody_waits_for_any_more_is_undone() {
     let (_, _, House { f, stepper, by_hand }) = fresh(2);
     run(async {

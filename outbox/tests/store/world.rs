@@ -304,10 +304,14 @@ impl World {
             1 => Standing::Disabled("410".into()),
             _ => Standing::Active,
         };
-        self.model.standings.get_mut(&id).unwrap().push(standing.clone());
+        let history = self.model.standings.get_mut(&id).unwrap();
+        let before = history.latest().clone();
+        history.push(standing.clone());
         let done = self.outbox().set_standing(id, standing).await.is_ok();
         if done {
             self.model.durable();
+        } else {
+            self.model.standings.get_mut(&id).unwrap().push(before);
         }
         done
     }
