@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. Every answer of the outbox comes back through the inbox.
 
+use super::lane::BACKLOG;
 use super::words::{Action, Input, LaneView, Now, Terms, Told};
 use super::{Core, Counts, Owed};
 use crate::deliveree::{Order, Wires};
@@ -11,6 +12,7 @@ use crate::messages::Watched;
 use crate::supervisor::{Hand, Supervisor};
 use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler};
 use posthaste_events::SubscriptionId;
+use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
 use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -189,6 +191,11 @@ impl Scheduler {
                 });
             }
             Action::Announce(news) => {
+                if let News::Dead { subscription, reason, count, .. } = &news
+                    && reason == BACKLOG
+                {
+                    tracing::warn!(%subscription, count, "the backlog is full: deliveries are dead at birth");
+                }
                 // Taken here, so that a stop waits for news that has not begun to be recorded.
                 if let Some(room) = desk.news_room(&news) {
                     tokio::spawn(async move { desk.announce(news, room).await });

@@ -130,6 +130,14 @@ impl Core {
             Input::Roster(terms) => self.roster(now.elapsed, terms),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
             Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
+            Input::Refused(refused) => {
+                for (id, refusals) in refused {
+                    if let Some(lane) = self.lanes.get_mut(&id) {
+                        lane.refuse(refusals, now.elapsed);
+                        self.touch(id);
+                    }
+                }
+            }
             Input::Due(subscriptions) => {
                 for id in subscriptions {
                     self.due(id, now.elapsed);
@@ -336,9 +344,8 @@ impl Core {
         let ids: Vec<_> = self.lanes.keys().copied().collect();
         for id in ids {
             self.release_ready(id, now);
-            if let Some(news) = self.lanes.get_mut(&id).and_then(|lane| lane.take_news(now, true)) {
-                self.actions.push(Action::Announce(news));
-            }
+            let news = self.lanes.get_mut(&id).map(|lane| lane.take_news(now, true));
+            self.actions.extend(news.into_iter().flatten().map(Action::Announce));
         }
     }
 }

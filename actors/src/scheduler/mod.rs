@@ -9,7 +9,7 @@ mod circuit;
 mod core;
 mod decide;
 mod fairness;
-mod lane;
+pub(crate) mod lane;
 mod report;
 mod turn;
 mod uncharged;
@@ -18,4 +18,4 @@ mod words;
 
 pub use self::core::Core;
 pub use window::{BYTES_MAX, COUNT_MAX};
-pub use words::{Action, Call, CallId, Counts, End, Input, LaneView, Now, Owed, Tally, Terms, Told};
+pub use words::{Action, Call, CallId, Counts, End, Input, LaneView, Now, Owed, Refusals, Tally, Terms, Told};

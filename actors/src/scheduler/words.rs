@@ -5,6 +5,7 @@ use posthaste_events::Timestamp;
 use posthaste_events::builtin::News;
 use posthaste_events::{Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId};
 use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Want};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub enum Input {
     },
     /// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
     Hurry(SubscriptionId),
+    /// Deliveries were dead at birth.
+    Refused(BTreeMap<SubscriptionId, Refusals>),
     /// Something became due.
     Due(Vec<SubscriptionId>),
     /// What a claim brought; `None` where the outbox failed.
@@ -137,6 +140,17 @@ pub enum Input {
         /// How long calls may go on.
         grace: Duration,
     },
+}
+
+/// Deliveries of a subscription that were dead at birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// How many.
+    pub count: u64,
+    /// How many of them the daemon may make an event of: those of its own events are not told.
+    pub told: u64,
+    /// The first of those.
+    pub first: Option<DeliveryId>,
 }
 
 /// What the outbox knows of a subscription.

@@ -3,12 +3,12 @@
 use super::House;
 use super::house::{delivered, failed, healthy, settings, subscription, to};
 use crate::messages::{InspectEvents, InspectHealth, Pause, RecordBatch, Reload, Resume, Retry};
-use crate::settings::Subscription;
+use crate::settings::{Settings, Subscription};
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock as _;
 use posthaste_events::{
-    AnyDeliveree, Batch, BoxFuture, Deliveree, DeliveryId, Draft, EventType, Notification, Outcome, Reporter,
-    RetryPolicy, Signal, State,
+    AnyDeliveree, Batch, BoxFuture, Deliveree, Delivery, DeliveryId, Draft, EventType, Notification, Outcome,
+    Payload as _, Reporter, RetryPolicy, Signal, State,
 };
 use posthaste_outbox::{Answer, EventQuery, Standing};
 use std::sync::Arc;
@@ -68,6 +68,29 @@ async fn deaths_of_a_second_make_one_piece_of_news_and_those_of_our_own_events_n
     tokio::time::sleep(Duration::from_secs(10)).await;
     let dead: Vec<_> = house.types().await.into_iter().filter(|t| t == "posthaste:delivery:dead").collect();
     assert_eq!(dead.len(), 1);
+}
+
+#[actix::test]
+async fn deliveries_that_are_dead_at_birth_are_counted_and_told_as_one() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let receive = move |delivery: Delivery<Notification>| {
+        heard.lock().unwrap().push(String::from_utf8(delivery.payload.bytes().to_vec()).unwrap());
+        async { delivered() }
+    };
+    let all = || vec![to(healthy("a"), "shop:**"), to(subscription("ours", receive.clone()), "posthaste:**")];
+    let mut house = House::with(all()).await;
+    house.engine.registry.send(Reload(Settings { backlog_max: 2, ..settings(all()) })).await.unwrap().unwrap();
+    house.engine.registry.send(Pause("a".into())).await.unwrap().unwrap();
+    let events = house.record("shop:paid", 5).await;
+    assert_eq!(house.state(events[4], "a").await, State::Dead);
+    assert_eq!(house.attempts(1).await[0].event_type.as_str(), "posthaste:delivery:dead");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains(r#""reason":"backlog""#) && told[0].contains(r#""count":3"#), "{told:?}");
+    let health = house.engine.registry.send(InspectHealth).await.unwrap();
+    assert!(health.dead.contains(&("a".into(), 3)), "{:?}", health.dead);
 }
 
 /// Answers 410 to everything: the signal and the outcome.
