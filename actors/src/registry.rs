@@ -91,7 +91,7 @@ impl Inner {
         let before = self.desk.outbox.set_standing(id, standing).await;
         let now_active = match &before {
             Ok(_) => active,
-            // It stands as it stood: the next scan would find out, this is sooner.
+            // It stands as before, or as somebody else changed it: the next scan would find out, this is sooner.
             Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
         };
         self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;

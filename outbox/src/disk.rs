@@ -104,7 +104,12 @@ pub const VALUE_MAX: usize = 7 * 1024;
 /// disk names what is its own.
 fn is_file_name(name: &str) -> bool {
     let plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
-    plain && !name.starts_with('.') && !name.is_empty() && name.len() <= 128 && name != "lock" && !is_generation(name)
+    plain
+        && !name.starts_with('.')
+        && !name.is_empty()
+        && name.len() <= 128
+        && !["lock", "reserve"].contains(&name)
+        && !is_generation(name)
 }
 
 /// Whether a folder is named as that of a generation.

@@ -100,23 +100,10 @@ impl GenerationOutbox {
         Box::pin(async move {
             lanes.store().check_open()?;
             let (reply, answer) = oneshot::channel();
-            lanes.read(lane, Box::new(move |store| drop(reply.send(read(store)))));
+            // What waits behind a close must not open again what it closed.
+            let read = move |store: &Store| drop(reply.send(store.check_open().and_then(|()| read(store))));
+            lanes.read(lane, Box::new(read));
             answer.await.map_err(|_| ended(lanes.store()))?
-        })
-    }
-
-    /// Changes something in memory, and waits until it is durable.
-    fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&Store) -> (T, Vec<SubscriptionId>) + Send + 'static,
-    ) -> BoxFuture<Result<T, StoreError>> {
-        let lanes = Arc::clone(&self.0.lanes);
-        Box::pin(async move {
-            lanes.store().check_open()?;
-            let (changed, due) = change(lanes.store());
-            durable(&lanes).await?;
-            lanes.store().hint(&due);
-            Ok(changed)
         })
     }
 }
@@ -135,7 +122,24 @@ fn ended(store: &Store) -> StoreError {
 
 impl Outbox for GenerationOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        self.change(move |store| store.enroll(&wanted))
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            // Undoing one must not undo another.
+            let _alone = lanes.changing.lock().await;
+            let enrolling = lanes.store().enroll(&wanted);
+            match durable(&lanes).await {
+                // A full disk must not keep a start from delivering what is owed.
+                Err(StoreError::Failed(error)) if !enrolling.must_be_durable() => {
+                    tracing::warn!(error, "the subscriptions are as they were; their new epoch is not written yet");
+                }
+                // Dropping the enrolment undoes it.
+                written => written?,
+            }
+            let (roll, due) = enrolling.keep();
+            lanes.store().hint(&due);
+            Ok(roll)
+        })
     }
 
     fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
@@ -155,7 +159,17 @@ impl Outbox for GenerationOutbox {
             store.check_open()?;
             match store.claim(subscription, want) {
                 Ok(claimed) => Ok(claimed),
-                Err(to_read) => this.look(Lane::Claims, |store| Ok(store.claim_read(to_read)?)).await,
+                Err(to_read) => {
+                    let (reply, answer) = oneshot::channel();
+                    let read = move |store: &Store| {
+                        if let Err(Ok(claimed)) = reply.send(store.claim_read(to_read)) {
+                            // Nobody waits any more.
+                            store.release(claimed.deliveries.iter().map(|leased| leased.lease));
+                        }
+                    };
+                    this.0.lanes.read(Lane::Claims, Box::new(read));
+                    Ok(answer.await.map_err(|_| ended(store))??)
+                }
             }
         })
     }
@@ -197,7 +211,21 @@ impl Outbox for GenerationOutbox {
         subscription: SubscriptionId,
         standing: Standing,
     ) -> BoxFuture<Result<Option<Standing>, StoreError>> {
-        self.change(move |store| (store.set_standing(subscription, standing), vec![subscription]))
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            let store = lanes.store();
+            store.check_open()?;
+            let _alone = lanes.changing.lock().await;
+            let before = store.set_standing(subscription, standing);
+            if let Err(error) = durable(&lanes).await {
+                if let Some(before) = before {
+                    store.set_standing(subscription, before);
+                }
+                return Err(error);
+            }
+            store.hint(&[subscription]);
+            Ok(before)
+        })
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
@@ -245,6 +273,12 @@ impl Outbox for GenerationOutbox {
     }
 
     fn close(&self) -> BoxFuture<Result<(), StoreError>> {
-        self.look(Lane::Looks, |store| store.close())
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            let (reply, answer) = oneshot::channel();
+            lanes.read_first(Box::new(move |store| drop(reply.send(store.close()))));
+            answer.await.map_err(|_| ended(lanes.store()))?
+        })
     }
 }

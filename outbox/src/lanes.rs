@@ -44,6 +44,8 @@ pub(crate) struct Lanes {
     writes: Queue<Writes>,
     claims: Queue<VecDeque<Read>>,
     looks: Queue<VecDeque<Read>>,
+    /// Held by whoever changes subscriptions, until that is durable or undone.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -78,7 +80,8 @@ impl<T> Queue<T> {
 impl Lanes {
     pub(crate) fn new(store: Arc<Store>) -> Self {
         let limits = store.limits.queue;
-        Self { store, limits, writes: Queue::default(), claims: Queue::default(), looks: Queue::default() }
+        let (writes, claims, looks) = (Queue::default(), Queue::default(), Queue::default());
+        Self { store, limits, writes, claims, looks, changing: tokio::sync::Mutex::default() }
     }
 
     pub(crate) const fn store(&self) -> &Arc<Store> {
@@ -147,6 +150,17 @@ impl Lanes {
             waiting.0.push_back(read);
             drop(waiting);
             queue.ready.notify_one();
+        }
+    }
+
+    /// Has something done before everything that waits to be looked at, however much that is.
+    pub(crate) fn read_first(&self, read: Read) {
+        let mut waiting = self.looks.lock();
+        // Dropping it tells whoever waits.
+        if !waiting.1 {
+            waiting.0.push_front(read);
+            drop(waiting);
+            self.looks.ready.notify_one();
         }
     }
 

@@ -44,7 +44,9 @@ pub trait Outbox: Send + Sync + 'static {
     ///
     /// A name that was never seen gets a number; one that is known keeps its number, its standing and what it is owed.
     /// One that is missing from `wanted` is unlisted: what it is owed is held for 7 days, then cancelled; listed again
-    /// it goes on. Durable when it returns.
+    /// it goes on. Durable when it returns; after an error, or where nobody waits for it any more, the set and the epoch
+    /// are as they were. Where nothing but the epoch changes, a write that fails is no error: so a full disk keeps no
+    /// start from delivering what is owed.
     /// PostgreSQL: an upsert into `subscription` and `epoch + 1` in one transaction.
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>>;
 
@@ -62,24 +64,31 @@ pub trait Outbox: Send + Sync + 'static {
     ///
     /// Due retries come first, then what was never tried in the order of recording. A paused, disabled or unlisted
     /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
-    /// [`Outbox::settle`], by running out, or with the process.
+    /// [`Outbox::settle`], by running out, or with the process; what a person wants meanwhile ends none.
     /// PostgreSQL: `update … where … for update skip locked … returning`.
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>>;
 
     /// Says what came of leased deliveries; one answer for each, in order.
     ///
     /// Takes effect at once, and becomes durable with the next sync or within 20 ms: a crash before that repeats the
-    /// attempt. A lease that ran out or was settled before changes nothing and answers [`Settled::LeaseLost`].
+    /// attempt. A lease that ran out or was settled before changes nothing and answers [`Settled::LeaseLost`]. Where a
+    /// person cancelled the delivery meanwhile, the attempt is kept, and all but [`Then::Delivered`] leave it cancelled;
+    /// where one asked for it, all but [`Then::Delivered`] make it due again at once.
     /// PostgreSQL: `update … where lease = $1`, several rows in one statement.
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
     /// Prolongs leases to `lease` from now; one answer for each, in order: false where the lease was lost.
     fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> BoxFuture<Result<Vec<bool>, StoreError>>;
 
-    /// A person wants a delivery tried again now, or cancelled. Durable when it returns.
+    /// A person wants a delivery tried again now, or cancelled. Durable when it returns; after an error it may have been
+    /// done all the same, here and after a restart.
+    ///
+    /// A lease on it goes on. A cancelled delivery is owed no more at once; one to be tried again is due when the lease
+    /// ends.
     fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>>;
 
-    /// Changes the standing of a subscription; kept over restarts, durable when it returns.
+    /// Changes the standing of a subscription; kept over restarts, durable when it returns. After an error it stands as
+    /// before, though a restart may find it changed where the next write fails too.
     ///
     /// `None` where there is no such subscription, else the standing before.
     fn set_standing(

@@ -3,7 +3,7 @@
 //! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::steps::{self, Moment};
@@ -112,6 +112,11 @@ impl Shared {
 
     fn enter(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
         inner.ledger.apply(delivery.1, delivery.0, entry.progress(), entry.stand());
+        self.keep(inner, delivery, entry);
+    }
+
+    /// Keeps an entry for whoever looks, or forgets what is settled.
+    fn keep(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
         if self.forgetting {
             inner.drop_if_settled(delivery.0);
         } else {
@@ -303,13 +308,16 @@ impl Outbox for MemoryOutbox {
     }
 
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
-        self.run(move |shared, inner, _| {
+        self.run(move |shared, inner, due| {
             let at = shared.moment();
             let settle = |settlement: Settlement| {
                 let (id, key) = (settlement.delivery, settlement.lease);
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
+                if lease.wish == Some(Wish::Retry) {
+                    due.push(id.subscription);
+                }
                 match steps::settle(&lease, settlement, at) {
                     Some(entry) => shared.enter(inner, about, entry),
                     None => inner.ledger.release(key),
@@ -343,10 +351,16 @@ impl Outbox for MemoryOutbox {
                     if entry.after == State::Pending {
                         due.push(delivery.subscription);
                     }
-                    shared.enter(inner, about, entry);
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    shared.keep(inner, about, entry);
                     Ok(Answer::Done)
                 }
-                Err(answer) => Ok(answer),
+                Err(answer) => {
+                    if let (Answer::Done, Some((Place::Leased(key), _))) = (answer, looked) {
+                        inner.ledger.retry_after_lease(key);
+                    }
+                    Ok(answer)
+                }
             }
         })
     }

@@ -20,15 +20,22 @@ pub(crate) struct Moment {
 
 /// What a settlement leads to; `None` where it is only released.
 pub(crate) fn settle(lease: &Lease, settlement: Settlement, at: Moment) -> Option<Entry> {
-    let (change, due, reason) = match settlement.then {
-        Then::Delivered => (Change::Delivered, 0, None),
-        Then::RetryIn(wait) => (Change::Retried, at.now.saturating_add(millis_up(wait)), None),
-        Then::Dead(reason) => (Change::Died, 0, Some(reason)),
-        Then::Release if settlement.attempt.is_none() => return None,
-        Then::Release => (Change::Retried, at.now, None),
-    };
     let made = u32::from(settlement.attempt.is_some());
-    let Progress { attempts, entries, since } = lease.progress;
+    let Progress { attempts, entries, mut since } = lease.progress;
+    let (change, due, reason) = match (settlement.then, lease.wish) {
+        (Then::Delivered, _) => (Change::Delivered, 0, None),
+        (Then::Release, _) if made == 0 => return None,
+        // What arrived has arrived; else what a person wanted meanwhile goes before what would follow.
+        (_, Some(Wish::Cancel)) => (Change::Cancelled, 0, None),
+        (Then::Dead(_), Some(Wish::Retry)) => {
+            // It begins anew, as it would if it had been asked for after its death.
+            since = NonZeroU64::new(at.now);
+            (Change::Retried, at.now, None)
+        }
+        (Then::Release, _) | (Then::RetryIn(_), Some(Wish::Retry)) => (Change::Retried, at.now, None),
+        (Then::RetryIn(wait), None) => (Change::Retried, at.now.saturating_add(millis_up(wait)), None),
+        (Then::Dead(reason), None) => (Change::Died, 0, Some(reason)),
+    };
     let entry = Entry {
         number: entries.saturating_add(1),
         attempt: settlement.attempt,

@@ -211,7 +211,7 @@ fn what_was_half_made_or_half_removed_is_swept_away_and_strange_things_stay() {
     assert_eq!(disk.files().unwrap(), [""; 0]);
     let left: BTreeSet<String> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(left, ["gen-0000000000000001", "gen-2", "lock", "mine.old"].map(String::from).into());
+    assert_eq!(left, ["gen-0000000000000001", "gen-2", "lock", "mine.old", "reserve"].map(String::from).into());
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
@@ -425,4 +425,13 @@ fn the_same_seed_and_calls_make_the_same_run() {
     };
     assert_eq!(run(5), run(5));
     assert!((0..9).any(|seed| run(seed) != run(5)));
+}
+
+#[test]
+fn room_is_kept_in_reserve_and_is_no_file_of_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SledDisk::open(dir.path()).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("reserve")).unwrap().len(), 4 << 20);
+    assert!(disk.files().unwrap().is_empty());
+    assert!(disk.write_file("reserve", b"x").is_err());
 }

@@ -44,6 +44,8 @@ pub enum Trouble {
     Fail,
     /// It answers [`DiskError::NoSpace`]; a sync poisons its keyspace.
     Full,
+    /// It panics, as a mistake in the disk's code would; a sync or an apply poisons its keyspace.
+    Panic,
     /// The power goes, before or after the call is done; every call fails until [`SimDisk::crash`].
     PowerCut,
 }
@@ -216,6 +218,10 @@ impl SimDisk {
                 match trouble {
                     Trouble::Full => Err(DiskError::NoSpace),
                     Trouble::Fail => Err(DiskError::Failed(format!("{call:?} failed, as it was told to"))),
+                    Trouble::Panic => {
+                        drop(state);
+                        std::panic::panic_any("a disk that was told to panic")
+                    }
                     Trouble::PowerCut => {
                         state.lose_power();
                         Err(DiskError::Failed("the power is gone".into()))

@@ -5,6 +5,7 @@
 //! <dir>/gen-0000000000000001/   a keyspace: sled's `db`, `conf`, `snap.*`, `blobs/`
 //! <dir>/gen-….work             the copy that an open keyspace works on, until it is first synced
 //! <dir>/gen-….new, gen-….old    one that is half made, half removed; swept away at the next start, as copies are
+//! <dir>/reserve                 room that is given up to open a keyspace on a full disk
 //! <dir>/<name>, <dir>/_<name>   a file, and one that is being written
 //! ```
 //!
@@ -14,7 +15,8 @@
 //!
 //! sled *repairs* what it opens: over a damaged page it cuts off or overwrites what comes after, whole rows among it. So
 //! a keyspace is opened as a copy, which takes the place of the first one when something is synced in it, and goes when
-//! nothing was. Only where there is no room for a copy is it opened in place.
+//! nothing was. Only where there is no room for a copy is it opened in place. That takes some room too, which is kept in
+//! reserve: on a full disk a start must still find out what is owed.
 
 mod folder;
 mod keyspace;
@@ -22,13 +24,17 @@ mod keyspace;
 use super::{Disk, DiskError, Generation, Keyspace, Row, is_file_name, is_generation};
 use folder::{copy_tree, failed, for_each_file, free, room_for, salvage_file, sync_dir, sync_tree};
 use keyspace::{Claim, SledKeyspace, guarded, open_sled, told};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The name and the length of the file that keeps room in reserve: as much as sled takes to open a keyspace, twice.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A folder of generations and files, held by this process alone.
 ///
@@ -61,7 +67,31 @@ impl SledDisk {
         }
         let disk = Self { dir: dir.to_owned(), _lock: lock, open: Arc::default() };
         disk.sweep()?;
+        disk.keep_reserve();
         Ok(disk)
+    }
+
+    /// Keeps room in reserve where there is plenty. Not every file system can: then a full disk is met without.
+    fn keep_reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        if path.exists() || self.room_for(RESERVE_BYTES).is_err() {
+            return;
+        }
+        let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let kept = made.and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)?));
+        if let Err(error) = kept {
+            tracing::debug!(%error, "no room can be kept in reserve");
+        }
+    }
+
+    /// Gives the reserve up where there is too little room without it.
+    fn use_reserve(&self) -> Result<(), DiskError> {
+        let path = self.dir.join(RESERVE);
+        if self.room_for(0).is_ok() || !path.exists() {
+            return Ok(());
+        }
+        tracing::warn!("the disk is full: the room that was kept in reserve is used");
+        fs::remove_file(&path).map_err(|e| failed(&path, &e))
     }
 
     fn sweep(&self) -> Result<(), DiskError> {
@@ -156,10 +186,20 @@ impl Disk for SledDisk {
         let claim = self.claim(generation)?;
         let failed = |error| failed(&folder, &error);
         let copy = self.room_for(self.size(generation)?).is_ok().then(|| folder.with_extension("work"));
-        if let Some(copy) = &copy {
-            copy_tree(&folder, copy).map_err(failed)?;
-        } else {
-            self.room_for(0)?;
+        let copy = match copy {
+            Some(path) => match copy_tree(&folder, &path).map_err(failed) {
+                Ok(()) => Some(path),
+                // Somebody else took the room meanwhile.
+                Err(DiskError::NoSpace) => {
+                    fs::remove_dir_all(&path).map_err(failed)?;
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
+        if copy.is_none() {
+            self.use_reserve()?;
         }
         let home = copy.as_ref().unwrap_or(&folder);
         let opened = open_sled(home).and_then(|db| Ok((db, File::open(home.join("db")).map_err(failed)?)));

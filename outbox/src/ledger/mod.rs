@@ -12,7 +12,7 @@ pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
-use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed};
+use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub(crate) struct Lease {
     pub(crate) sequence: u64,
     pub(crate) until: u64,
     pub(crate) progress: Progress,
+    /// What a person wanted of the delivery since it was given out.
+    pub(crate) wish: Option<Wish>,
     /// When it was due before it was given out; `None`: never tried.
     due: Option<u64>,
 }
@@ -61,14 +63,26 @@ pub(crate) enum Stand {
     Settled,
 }
 
+/// Which subscriptions were listed, and in which epoch.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    epoch: Epoch,
+    /// When each was unlisted, and what it may be owed.
+    listed: HashMap<SubscriptionId, (Option<u64>, u64)>,
+}
+
 /// What is owed to whom.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Ledger {
     epoch: Epoch,
+    /// The highest epoch that was ever started; above `epoch` after an enrolment was undone.
+    last_epoch: Epoch,
     accounts: BTreeMap<SubscriptionId, Account>,
     /// Never falls, also when the account with the highest number goes.
     next_subscription: u32,
     leases: HashMap<LeaseKey, Lease>,
+    /// The leases whose delivery was cancelled meanwhile: it is owed no more, and stands in no account.
+    cancelled: HashMap<(SubscriptionId, u64), LeaseKey>,
     /// The leases by their ends.
     ends: BTreeSet<(u64, LeaseKey)>,
     next_lease: LeaseKey,
@@ -87,6 +101,11 @@ impl Ledger {
 
     pub(crate) const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The highest epoch that was ever started: what is written down, so that none is started twice.
+    pub(crate) const fn last_epoch(&self) -> Epoch {
+        self.last_epoch
     }
 
     pub(crate) fn account(&self, id: SubscriptionId) -> Option<&Account> {
@@ -118,7 +137,8 @@ impl Ledger {
 
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
     pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
-        self.epoch = self.epoch.max(epoch);
+        self.last_epoch = self.last_epoch.max(epoch);
+        self.epoch = self.last_epoch;
         self.next_subscription = self.next_subscription.max(next_subscription);
     }
 
@@ -128,7 +148,8 @@ impl Ledger {
 
     /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
     pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
-        self.epoch += 1;
+        self.last_epoch += 1;
+        self.epoch = self.last_epoch;
         let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
         let mut changed = BTreeSet::new();
         let mut listed = BTreeSet::new();
@@ -151,6 +172,25 @@ impl Ledger {
             }
         }
         changed.into_iter().collect()
+    }
+
+    /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
+    pub(crate) fn listing(&self) -> Listing {
+        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max))).collect();
+        Listing { epoch: self.epoch, listed }
+    }
+
+    /// Takes an enrolment back: the epoch and the listed subscriptions are those of `before` again. A name that was new
+    /// keeps its number, unlisted, so that no name ever has two.
+    pub(crate) fn unenroll(&mut self, before: &Listing, now: u64) {
+        self.epoch = before.epoch;
+        for (id, account) in &mut self.accounts {
+            match before.listed.get(id) {
+                Some(listed) => (account.unlisted_since, account.backlog_max) = *listed,
+                None => account.unlisted_since = account.unlisted_since.or(Some(now)),
+            }
+            account.held.turn(account.takes(), now);
+        }
     }
 
     fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
@@ -193,13 +233,50 @@ impl Ledger {
     /// Makes of a delivery what its newest entry says, wherever it stands; a lease on it ends.
     pub(crate) fn apply(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
-        if let Some(Place::Leased(key)) = account.take(sequence)
+        let leased = match account.take(sequence) {
+            Some(Place::Leased(key)) => Some(key),
+            _ => self.cancelled.remove(&(id, sequence)),
+        };
+        if let Some(key) = leased
             && let Some(lease) = self.leases.remove(&key)
         {
             self.ends.remove(&(lease.until, key));
         }
         if let Stand::Due(due) = stand {
             account.put_waiting(sequence, Waiting { due, progress });
+        }
+    }
+
+    /// Makes of a delivery what a person asked for. A lease on it goes on: its attempt is under way, and none else may
+    /// begin before it ends.
+    pub(crate) fn apply_wish(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
+        let key = match self.look(id, sequence) {
+            Some((Place::Leased(key), _)) => Some(key),
+            _ => self.cancelled.get(&(id, sequence)).copied(),
+        };
+        let leased = key.and_then(|key| Some((key, self.leases.get_mut(&key)?)));
+        let (Some((key, lease)), Some(account)) = (leased, self.accounts.get_mut(&id)) else {
+            return self.apply(id, sequence, progress, stand);
+        };
+        lease.progress = progress;
+        match stand {
+            Stand::Settled => {
+                lease.wish = Some(Wish::Cancel);
+                account.take(sequence);
+                self.cancelled.insert((id, sequence), key);
+            }
+            Stand::Due(due) => {
+                (lease.wish, lease.due) = (Some(Wish::Retry), Some(due));
+                account.put_leased(sequence, key);
+                self.cancelled.remove(&(id, sequence));
+            }
+        }
+    }
+
+    /// Notes that a delivery is to be tried again at once when this lease ends.
+    pub(crate) fn retry_after_lease(&mut self, key: LeaseKey) {
+        if let Some(lease) = self.leases.get_mut(&key) {
+            lease.wish = Some(Wish::Retry);
         }
     }
 
@@ -226,7 +303,7 @@ impl Ledger {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
-            let lease = Lease { subscription: id, sequence, until, progress, due: waiting.map(|w| w.due) };
+            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due: waiting.map(|w| w.due) };
             account.put_leased(sequence, key);
             self.leases.insert(key, lease);
             self.ends.insert((until, key));
@@ -247,9 +324,13 @@ impl Ledger {
         self.leases.get(&lease.0).filter(|l| now < l.until)
     }
 
-    /// Puts a leased delivery back to where it came from; due at once, as if it had never been given out.
+    /// Puts a leased delivery back to where it came from; due at once, as if it had never been given out. One that was
+    /// cancelled meanwhile stays so.
     pub(crate) fn release(&mut self, lease: LeaseId) {
         let Some(lease) = self.drop_lease(lease.0) else { return };
+        if self.cancelled.remove(&(lease.subscription, lease.sequence)).is_some() {
+            return;
+        }
         let Some(account) = self.accounts.get_mut(&lease.subscription) else { return };
         match lease.due {
             Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }),

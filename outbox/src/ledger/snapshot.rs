@@ -29,7 +29,7 @@ impl Ledger {
     /// The ledger as bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let accounts = self.accounts().map(|(id, account)| self.account_v1(id, account)).collect();
-        let ledger = LedgerV1 { epoch: self.epoch, next_subscription: self.next_subscription, accounts };
+        let ledger = LedgerV1 { epoch: self.last_epoch, next_subscription: self.next_subscription, accounts };
         rows::encode(&ledger)
     }
 

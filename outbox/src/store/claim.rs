@@ -5,7 +5,7 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{Progress, Stand, Taken};
+use crate::ledger::{Listing, Place, Progress, Stand, Taken};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry};
@@ -14,6 +14,7 @@ use crate::{Answer, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settleme
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many bytes of payload the newest events may take in memory.
@@ -58,16 +59,61 @@ fn size(event: &EventRow) -> usize {
     event.payloads.len() + CACHE_EACH
 }
 
-/// A claim whose events must be read first.
+/// An enrolment that is not durable yet; dropped before it is kept, it is undone.
+///
+/// Else one that fails would leave an epoch that nobody matches by, and so stop all recording.
+pub(crate) struct Enrolling {
+    store: Arc<Store>,
+    /// What was listed before; `None` where nothing but the epoch changed.
+    before: Option<Listing>,
+    roll: Roll,
+    changed: Vec<SubscriptionId>,
+}
+
+impl Enrolling {
+    /// Whether it must be durable before it may be kept. An epoch alone need not be: a start begins another one.
+    pub(crate) const fn must_be_durable(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Lets it stand. Who may have something due.
+    pub(crate) fn keep(mut self) -> (Roll, Vec<SubscriptionId>) {
+        self.before = None;
+        (std::mem::take(&mut self.roll), std::mem::take(&mut self.changed))
+    }
+}
+
+impl Drop for Enrolling {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        let mut inner = self.store.inner();
+        inner.ledger.unenroll(&before, self.store.time.now());
+        // It may have been written all the same: what stands is written over it.
+        let all: Vec<SubscriptionId> = inner.ledger.accounts().map(|(id, _)| id).collect();
+        inner.dirty.extend(all);
+        inner.dirty_head = true;
+    }
+}
+
+/// A claim whose events must be read first; dropped before it is finished, what it leased is released.
 pub(crate) struct ToRead {
     subscription: SubscriptionId,
     want: Want,
     taken: Vec<Taken>,
+    store: Arc<Store>,
+}
+
+impl Drop for ToRead {
+    fn drop(&mut self) {
+        if !self.taken.is_empty() {
+            self.store.release(self.taken.iter().map(|t| t.lease));
+        }
+    }
 }
 
 impl Store {
     /// Leases what is due; answers at once where the events are in memory.
-    pub(crate) fn claim(&self, subscription: SubscriptionId, want: Want) -> Result<Claimed, ToRead> {
+    pub(crate) fn claim(self: &Arc<Self>, subscription: SubscriptionId, want: Want) -> Result<Claimed, ToRead> {
         let now = self.time.now();
         let until = now.saturating_add(millis_up(want.lease));
         let mut inner = self.inner();
@@ -79,17 +125,17 @@ impl Store {
         drop(inner);
         match events {
             Some(events) => Ok(self.give(subscription, want, taken.into_iter().zip(events.into_iter().map(Some)))),
-            None => Err(ToRead { subscription, want, taken }),
+            None => Err(ToRead { subscription, want, taken, store: Arc::clone(self) }),
         }
     }
 
     /// Finishes a claim whose events must be read.
-    pub(crate) fn claim_read(&self, claim: ToRead) -> Result<Claimed, DiskError> {
-        let ToRead { subscription, want, taken } = claim;
+    pub(crate) fn claim_read(&self, mut claim: ToRead) -> Result<Claimed, DiskError> {
+        let (subscription, want) = (claim.subscription, claim.want);
         let mut events: BTreeMap<u64, Option<EventRow>> = BTreeMap::new();
         let mut bytes = 0;
         // Ascending, so that each generation is opened once; what will not be given is not read.
-        let mut sequences: Vec<u64> = taken.iter().map(|t| t.sequence).collect();
+        let mut sequences: Vec<u64> = claim.taken.iter().map(|t| t.sequence).collect();
         sequences.sort_unstable();
         for sequence in sequences {
             if bytes > want.bytes {
@@ -98,14 +144,7 @@ impl Store {
             let cached = self.inner().cache.get(sequence).cloned();
             let event = match cached {
                 Some(event) => Some(event),
-                None => match self.load(sequence) {
-                    Ok(found) => found.map(|(kept, _)| kept.event),
-                    Err(error) => {
-                        let mut inner = self.inner();
-                        taken.iter().for_each(|t| inner.ledger.release(t.lease));
-                        return Err(error);
-                    }
-                },
+                None => self.load(sequence)?.map(|(kept, _)| kept.event),
             };
             bytes += event.as_ref().map_or(0, |e| e.payloads.len());
             if let Some(event) = &event {
@@ -113,8 +152,8 @@ impl Store {
             }
             events.insert(sequence, event);
         }
-        let mut read = Vec::with_capacity(taken.len());
-        for t in taken {
+        let mut read = Vec::with_capacity(claim.taken.len());
+        for t in std::mem::take(&mut claim.taken) {
             match events.get(&t.sequence) {
                 Some(event) => read.push((t, event.clone())),
                 None => self.inner().ledger.release(t.lease),
@@ -161,9 +200,16 @@ impl Store {
         Claimed { deliveries, next_due }
     }
 
-    /// Settles; true with it where there is something to write.
+    /// Releases what was leased and given to nobody.
+    pub(crate) fn release(&self, leases: impl Iterator<Item = LeaseId>) {
+        let mut inner = self.inner();
+        leases.for_each(|lease| inner.ledger.release(lease));
+    }
+
+    /// Settles; true with it where there is something to write. Tells who is due again since a person asked for it.
     pub(crate) fn settle(&self, settlements: Vec<Settlement>) -> (Vec<Settled>, bool) {
         let at = self.moment();
+        let mut due = Vec::new();
         let mut inner = self.inner();
         let answers = settlements
             .into_iter()
@@ -172,6 +218,9 @@ impl Store {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
+                if lease.wish == Some(Wish::Retry) {
+                    due.push(id.subscription);
+                }
                 match steps::settle(&lease, settlement, at) {
                     Some(entry) => inner.enter(about, entry),
                     None => inner.ledger.release(key),
@@ -179,7 +228,10 @@ impl Store {
                 Settled::Applied
             })
             .collect();
-        (answers, inner.overlay.waiting() > 0)
+        let to_write = inner.overlay.waiting() > 0;
+        drop(inner);
+        self.hint(&due);
+        (answers, to_write)
     }
 
     pub(crate) fn renew(&self, leases: Vec<LeaseId>, lease: Duration) -> Vec<bool> {
@@ -208,22 +260,30 @@ impl Store {
                 looked.map(|(_, p)| p).or(newest.as_ref().map(Entry::progress)).unwrap_or_default();
             return match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
                 Ok(entry) => {
-                    inner.enter(about, entry);
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    inner.overlay.push(about.0, about.1, entry);
                     Ok(Answer::Done)
                 }
-                Err(answer) => Ok(answer),
+                Err(answer) => {
+                    if let (Answer::Done, Some((Place::Leased(key), _))) = (answer, looked) {
+                        inner.ledger.retry_after_lease(key);
+                    }
+                    Ok(answer)
+                }
             };
         }
         Ok(Answer::NotNow(State::Pending))
     }
 
-    /// Enrols; durable once what waits to be written is. Who may have something due.
-    pub(crate) fn enroll(&self, wanted: &[Enrolment]) -> (Roll, Vec<SubscriptionId>) {
+    /// Enrols in memory; the caller waits until it is durable, and keeps it then. One at a time.
+    pub(crate) fn enroll(self: &Arc<Self>, wanted: &[Enrolment]) -> Enrolling {
         let mut inner = self.inner();
+        let before = inner.ledger.listing();
         let changed = inner.ledger.enroll(wanted, self.time.now());
         inner.dirty.extend(changed.iter().copied());
         inner.dirty_head = true;
-        (inner.ledger.roll(), changed)
+        let before = (!changed.is_empty()).then_some(before);
+        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(), changed }
     }
 
     /// Sets a standing; durable once what waits to be written is.

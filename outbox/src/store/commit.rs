@@ -14,6 +14,7 @@ use crate::rows::{self, Born, Head, Kind};
 use crate::{Epoch, RecordError, Recorded, StoreError};
 use posthaste_events::{EventId, Prepared, SubscriptionId};
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -130,9 +131,16 @@ impl Store {
 
     /// Refuses events while there is too little free space.
     fn refuse_if_full(&self, writer: &mut Writer, records: Vec<RecordJob>) -> Vec<RecordJob> {
-        if records.is_empty() {
-            return records;
+        let Some(reason) = self.judge_room(writer) else { return records };
+        for job in records {
+            let full = RecordError::Full { reason: reason.clone(), retry_after: RETRY_AFTER };
+            let _ = job.reply.send(Err(full));
         }
+        Vec::new()
+    }
+
+    /// Looks at the free space and notes whether anything new is taken; why not, where the space is the reason.
+    pub(crate) fn judge_room(&self, writer: &mut Writer) -> Option<String> {
         let now = self.time.now();
         let known = writer.free.filter(|(at, _)| now.saturating_sub(*at) < FREE_EVERY).map(|(_, free)| free);
         // What can not be asked is not held against anybody: a write will tell.
@@ -142,15 +150,11 @@ impl Store {
             if writer.active.is_some() {
                 self.set_refusing(None);
             }
-            return records;
+            return None;
         }
         let reason = format!("only {free} bytes are free on the disk, at least {} are kept", self.limits.free_min);
         self.set_refusing(Some(reason.clone()));
-        for job in records {
-            let full = RecordError::Full { reason: reason.clone(), retry_after: RETRY_AFTER };
-            let _ = job.reply.send(Err(full));
-        }
-        Vec::new()
+        Some(reason)
     }
 
     /// Begins a generation where none is active.
@@ -167,7 +171,7 @@ impl Store {
         match self.write_manifests(writer).and_then(|()| self.begin(writer, now)) {
             Ok(active) => {
                 writer.wait = None;
-                self.set_refusing(None);
+                self.judge_room(writer);
                 Ok(active)
             }
             Err(error) => {
@@ -226,7 +230,7 @@ impl Store {
         }
         if std::mem::take(&mut inner.dirty_head) {
             plan.head = Some(Head {
-                epoch: inner.ledger.epoch(),
+                epoch: inner.ledger.last_epoch(),
                 next_subscription: inner.ledger.next_subscription(),
                 next_sequence: writer.next_sequence,
                 millis: now,
@@ -295,10 +299,10 @@ impl Store {
         }
     }
 
-    /// Writes and syncs.
+    /// Writes and syncs. A panic beneath counts as a failure: nobody knows then what was written.
     pub(crate) fn write(&self, keyspace: &super::Shared, rows: Vec<Row>) -> Result<(), DiskError> {
-        keyspace.apply(rows)?;
-        keyspace.sync()?;
+        let written = catch_unwind(AssertUnwindSafe(|| keyspace.apply(rows).and_then(|()| keyspace.sync())));
+        written.unwrap_or_else(|_| Err(DiskError::Failed("the disk panicked at a write".into())))?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

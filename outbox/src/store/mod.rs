@@ -134,13 +134,17 @@ impl Store {
 
     pub(crate) fn set_refusing(&self, why: Option<String>) {
         let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-        if *refusing != why {
-            match &why {
-                Some(why) => tracing::warn!(why, "nothing new is taken"),
-                None => tracing::info!("new events are taken again"),
-            }
-            *refusing = why;
+        match (&*refusing, &why) {
+            (None, Some(why)) => tracing::warn!(why, "nothing new is taken"),
+            (Some(_), None) => tracing::info!("new events are taken again"),
+            // The same, or in other words: how much is free changes all the time.
+            (None, None) | (Some(_), Some(_)) => {}
         }
+        *refusing = why;
+    }
+
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Whether something waits to be written for which nobody waits.

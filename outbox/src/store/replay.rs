@@ -116,6 +116,7 @@ impl Store {
         }
         // A full disk must not keep the daemon from delivering what it owes; whoever records is told.
         let _ = self.ensure_active(&mut writer);
+        self.judge_room(&mut writer);
     }
 }
 

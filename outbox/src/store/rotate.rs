@@ -113,7 +113,7 @@ impl Store {
 
     fn snapshot_of(&self, writer: &Writer, inner: &Inner) -> Snapshot {
         let head = Head {
-            epoch: inner.ledger.epoch(),
+            epoch: inner.ledger.last_epoch(),
             next_subscription: inner.ledger.next_subscription(),
             next_sequence: writer.next_sequence,
             millis: self.time.now(),

@@ -4,11 +4,11 @@
 //! generation still owes is written again into the active one, synced, and only then is the old one removed; that is
 //! done while it frees more than it costs. What a snapshot does not cover yet is never removed.
 
-use super::Store;
 use super::commit::{Batch, Carry};
 use super::library::{for_each_in, for_each_row};
 use super::manifest::Manifest;
 use super::rotate::{SNAPSHOTS_KEPT, Snapshot};
+use super::{Store, Writer};
 use crate::disk::{DiskError, Generation, Keyspace, Row};
 use crate::rows::{self, Born, Kind};
 use crate::story::ATTEMPTS_KEPT;
@@ -60,6 +60,7 @@ impl Store {
             self.failed("forgotten idempotency keys could not be removed", &error);
         }
         self.rotate_if_full(&mut writer);
+        self.judge_refusal(&mut writer);
         let active = writer.active.as_ref().map(|(generation, _)| *generation);
         let merge = writer.keys.plan(now);
         self.damaged_keys.store(writer.keys.damaged_total(), Ordering::Relaxed);
@@ -79,6 +80,15 @@ impl Store {
         inner.ledger.end_leases(now);
         inner.ledger.forget_subscriptions(now, millis(self.limits.grace.saturating_add(self.limits.retention)));
         Ok(())
+    }
+
+    /// Finds out whether new events are taken, also while nobody records any.
+    fn judge_refusal(&self, writer: &mut Writer) {
+        if writer.active.is_none() && self.is_refusing() {
+            // What fails is noted as the reason to refuse.
+            let _ = self.ensure_active(writer);
+        }
+        self.judge_room(writer);
     }
 
     /// The generations that may go, the oldest first.

@@ -67,7 +67,7 @@ fn nothing_acknowledged_is_lost_where_calls_fail_at_random() {
                 }
                 world.disk.disarm();
                 world.clock.forward(std::time::Duration::from_secs(1));
-                assert!(world.enroll().await, "it recovers by itself");
+                assert!(world.write().await, "it recovers by itself");
                 world.check(false).await;
                 let end = random_end(&mut world);
                 world.end(end).await;

@@ -4,6 +4,7 @@
 
 mod faults;
 mod fixture;
+mod full;
 mod listings;
 mod model;
 mod promises;
@@ -71,6 +72,10 @@ conformance! {
     what_is_owed_past_the_grace_is_cancelled,
     a_person_can_have_a_dead_one_tried_again,
     a_person_can_cancel_what_is_owed_even_while_it_is_tried,
+    what_comes_of_the_attempt_at_a_cancelled_one_is_kept_and_an_arrival_wins,
+    a_cancelled_one_stays_so_when_its_lease_runs_out,
+    a_wish_gives_no_second_lease_while_the_first_is_held,
+    what_arrived_is_not_tried_again_though_a_person_asked_for_it_meanwhile,
     wishes_for_what_is_not_there_or_not_possible_say_so,
     events_are_listed_newest_first_in_pages_that_miss_none,
     deliveries_are_listed_newest_first_in_pages_that_miss_none,

@@ -38,11 +38,94 @@ pub(crate) async fn a_person_can_cancel_what_is_owed_even_while_it_is_tried(stor
     let leased = f.claim_one(ids[0]).await;
     assert_eq!(f.outbox.ask(leased.delivery, Wish::Retry).await.unwrap(), Answer::Done);
     assert_eq!(f.outbox.ask(leased.delivery, Wish::Cancel).await.unwrap(), Answer::Done);
-    assert_eq!(f.settle(&leased, Then::Delivered).await, Settled::LeaseLost);
     assert_eq!(f.view(&leased).await.row.state, State::Cancelled);
     assert_eq!(f.outbox.health().owed, 0);
+    assert_eq!(f.outbox.ask(leased.delivery, Wish::Cancel).await.unwrap(), Answer::NotNow(State::Cancelled));
     assert_eq!(f.outbox.ask(fresh, Wish::Retry).await.unwrap(), Answer::Done);
     assert_eq!(f.claim_one(ids[0]).await.delivery, fresh);
+}
+
+pub(crate) async fn what_comes_of_the_attempt_at_a_cancelled_one_is_kept_and_an_arrival_wins(stores: Stores) {
+    let thens = [
+        (Then::Delivered, State::Delivered, 1),
+        (Then::RetryIn(SECOND), State::Cancelled, 1),
+        (Then::Dead("no".into()), State::Cancelled, 1),
+        (Then::Release, State::Cancelled, 0),
+    ];
+    for (then, state, attempts) in thens {
+        let f = stores.open();
+        let (ids, _) = f.enroll(&["a"]).await;
+        f.record_one(&ids).await;
+        let leased = f.claim_one(ids[0]).await;
+        assert_eq!(f.outbox.ask(leased.delivery, Wish::Cancel).await.unwrap(), Answer::Done);
+        f.clock.forward(20 * SECOND);
+        assert_eq!(f.outbox.renew(vec![leased.lease], 30 * SECOND).await.unwrap(), [true], "it goes on");
+        f.clock.forward(20 * SECOND);
+        assert_eq!(f.settle(&leased, then.clone()).await, Settled::Applied);
+        let view = f.view(&leased).await;
+        assert_eq!((view.row.state, view.row.attempt_count), (state, attempts), "{then:?}");
+        assert_eq!(view.attempts.len(), attempts as usize);
+        assert_eq!(f.settle(&leased, then).await, Settled::LeaseLost);
+        f.clock.forward(DAY);
+        assert!(f.claim(ids[0], 10).await.deliveries.is_empty());
+        let health = f.outbox.health();
+        assert_eq!((health.owed, health.leased), (0, 0));
+    }
+}
+
+pub(crate) async fn a_cancelled_one_stays_so_when_its_lease_runs_out(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll(&["a"]).await;
+    f.record_one(&ids).await;
+    let leased = f.claim_one(ids[0]).await;
+    assert_eq!(f.outbox.ask(leased.delivery, Wish::Cancel).await.unwrap(), Answer::Done);
+    f.clock.forward(30 * SECOND);
+    assert!(f.claim(ids[0], 10).await.deliveries.is_empty());
+    assert_eq!(f.settle(&leased, Then::Delivered).await, Settled::LeaseLost);
+    assert_eq!(f.view(&leased).await.row.state, State::Cancelled);
+    let health = f.outbox.health();
+    assert_eq!((health.owed, health.leased), (0, 0));
+}
+
+pub(crate) async fn a_wish_gives_no_second_lease_while_the_first_is_held(stores: Stores) {
+    for wishes in [&[Wish::Retry][..], &[Wish::Cancel, Wish::Retry]] {
+        for then in [Some(Then::RetryIn(DAY)), Some(Then::Dead("no".into())), Some(Then::Release), None] {
+            let f = stores.open();
+            let (ids, _) = f.enroll(&["a"]).await;
+            f.record_one(&ids).await;
+            let leased = f.claim_one(ids[0]).await;
+            for wish in wishes {
+                assert_eq!(f.outbox.ask(leased.delivery, *wish).await.unwrap(), Answer::Done);
+            }
+            f.clock.forward(29 * SECOND);
+            assert!(f.claim(ids[0], 10).await.deliveries.is_empty(), "{wishes:?}");
+            assert_eq!(f.outbox.health().owed, 1);
+            let tried = matches!(then, Some(Then::RetryIn(_) | Then::Dead(_)));
+            match &then {
+                Some(then) => assert_eq!(f.settle(&leased, then.clone()).await, Settled::Applied),
+                None => f.clock.forward(SECOND),
+            }
+            let again = f.claim_one(ids[0]).await;
+            assert_eq!(again.delivery, leased.delivery);
+            assert_eq!(again.attempt, 1 + u32::from(tried), "{wishes:?} {then:?}");
+            assert_ne!(again.lease, leased.lease);
+            assert_eq!(f.settle(&again, Then::RetryIn(DAY)).await, Settled::Applied);
+            assert!(f.claim(ids[0], 10).await.deliveries.is_empty(), "a wish is granted once");
+        }
+    }
+}
+
+pub(crate) async fn what_arrived_is_not_tried_again_though_a_person_asked_for_it_meanwhile(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll(&["a"]).await;
+    f.record_one(&ids).await;
+    let leased = f.claim_one(ids[0]).await;
+    for wish in [Wish::Retry, Wish::Cancel, Wish::Retry] {
+        assert_eq!(f.outbox.ask(leased.delivery, wish).await.unwrap(), Answer::Done);
+    }
+    assert_eq!(f.settle(&leased, Then::Delivered).await, Settled::Applied);
+    assert_eq!(f.view(&leased).await.row.state, State::Delivered);
+    assert!(f.claim(ids[0], 10).await.deliveries.is_empty());
 }
 
 pub(crate) async fn wishes_for_what_is_not_there_or_not_possible_say_so(stores: Stores) {

@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) dice: StdRng,
     pub(crate) subscriptions: Vec<SubscriptionId>,
     claimed: Vec<Leased>,
+    /// Deliveries that a person asked for at some time.
+    asked: BTreeSet<DeliveryId>,
     bodies: u64,
 }
 
@@ -46,6 +48,7 @@ impl World {
             dice: StdRng::seed_from_u64(seed),
             subscriptions: Vec::new(),
             claimed: Vec::new(),
+            asked: BTreeSet::new(),
             bodies: 0,
         }
     }
@@ -78,6 +81,17 @@ impl World {
             }
             Err(_) => false,
         }
+    }
+
+    /// Has everything so far made durable; false where that failed.
+    pub(crate) async fn write(&mut self) -> bool {
+        let id = self.subscriptions[0];
+        let standing = self.model.standings[&id].latest().clone();
+        let written = self.outbox().set_standing(id, standing).await.is_ok();
+        if written {
+            self.model.durable();
+        }
+        written
     }
 
     /// Does something at random; false where the store failed at it.
@@ -197,16 +211,32 @@ impl World {
             if answer == Settled::LeaseLost || then == Then::Release {
                 continue;
             }
+            let (id, asked) = (leased.delivery, self.asked.contains(&leased.delivery));
+            let before = self.model.delivery(id.event, id.subscription).latest().state;
+            assert!(matches!(before, State::Pending | State::Cancelled), "settled twice: {leased:?}");
             let state = match then {
                 Then::Delivered => State::Delivered,
+                _ if before == State::Cancelled => State::Cancelled,
+                // Whoever asked for it while it was tried goes before its end, unless that was about an earlier attempt.
+                Then::Dead(_) if asked => self.dead_or_pending(id).await,
                 Then::Dead(_) => State::Dead,
                 _ => State::Pending,
             };
-            let history = self.model.delivery(leased.delivery.event, leased.delivery.subscription);
-            assert_eq!(history.latest().state, State::Pending, "settled twice: {leased:?}");
+            let history = self.model.delivery(id.event, id.subscription);
             history.push(Stands { state, attempts: leased.attempt });
         }
         true
+    }
+
+    async fn dead_or_pending(&self, id: DeliveryId) -> State {
+        for _ in 0..10 {
+            if let Ok(Some(view)) = self.outbox().delivery(id).await {
+                let state = view.row.state.shown(true);
+                assert!(matches!(state, State::Dead | State::Pending), "{state:?}");
+                return state;
+            }
+        }
+        panic!("no answer about {id:?}");
     }
 
     async fn ask(&mut self) -> bool {
@@ -217,7 +247,11 @@ impl World {
         }
         let (event, subscription) = all[self.dice.random_range(0..all.len())];
         let wish = if self.dice.random_bool(0.6) { Wish::Retry } else { Wish::Cancel };
-        let answer = self.outbox().ask(DeliveryId { event, subscription }, wish).await;
+        let id = DeliveryId { event, subscription };
+        if wish == Wish::Retry {
+            self.asked.insert(id);
+        }
+        let answer = self.outbox().ask(id, wish).await;
         if matches!(answer, Ok(Answer::Unknown)) {
             // Past its retention: the next check says whether it may be.
             return true;
@@ -270,10 +304,14 @@ impl World {
             1 => Standing::Disabled("410".into()),
             _ => Standing::Active,
         };
-        self.model.standings.get_mut(&id).unwrap().push(standing.clone());
+        let history = self.model.standings.get_mut(&id).unwrap();
+        let before = history.latest().clone();
+        history.push(standing.clone());
         let done = self.outbox().set_standing(id, standing).await.is_ok();
         if done {
             self.model.durable();
+        } else {
+            self.model.standings.get_mut(&id).unwrap().push(before);
         }
         done
     }
