@@ -211,7 +211,7 @@ fn what_was_half_made_or_half_removed_is_swept_away_and_strange_things_stay() {
     assert_eq!(disk.files().unwrap(), [""; 0]);
     let left: BTreeSet<String> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(left, ["gen-0000000000000001", "gen-2", "lock", "mine.old"].map(String::from).into());
+    assert_eq!(left, ["gen-0000000000000001", "gen-2", "lock", "mine.old", "reserve"].map(String::from).into());
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many closed generations are open at most, beside the active one, while nobody uses more at once.
-const OPEN_MAX: usize = 3;
+const OPEN_MAX: usize = 2;
 /// How many rows are read at a time.
 pub(crate) const PAGE: usize = 512;
 

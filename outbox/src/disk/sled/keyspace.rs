@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What sled may keep of a keyspace in memory, in bytes.
-const CACHE: u64 = 8 * 1024 * 1024;
+const CACHE: u64 = 2 * 1024 * 1024;
 
 /// How often, and after which pause, a keyspace is opened again whose last user has not yet let go of its file: sled
 /// closes it from threads of its own.
