@@ -258,7 +258,7 @@ async fn settle(desk: Arc<Desk>, inbox: Arc<Inbox>, settlements: Vec<Settlement>
 }
 
 /// One line in the log; and where the outbox took the attempt, the stream for whoever watches.
-fn tell(desk: &Desk, told: Told, answer: Settled) {
+pub(crate) fn tell(desk: &Desk, told: Told, answer: Settled) {
     let Told { subscription, delivery, facts, attempt, state } = told;
     let (state, lease) = match answer {
         Settled::Applied => (Some(state), None),

@@ -4,6 +4,7 @@
 mod backpressure;
 mod house;
 mod life;
+mod lines;
 mod panics;
 mod rooms;
 mod wishes;
