@@ -100,7 +100,7 @@ impl Core {
         lane.out.remove(load);
         lane.flying = lane.flying.saturating_sub(1);
 
-        let uncharged = self.uncharged.of(flying.delivery);
+        let uncharged = self.uncharged.before(flying.delivery, flying.attempt);
         let tried = Tried {
             charged: flying.attempt.saturating_sub(uncharged),
             owed_for: flying.owed_for.saturating_add(now.saturating_sub(flying.claimed_at)),
@@ -109,7 +109,7 @@ impl Core {
         let (then, state) = decide(&outcome, tried, &lane.terms.retry, random);
         let kind = outcome.kind();
         if kind == AttemptOutcome::Unattempted {
-            self.uncharged.add(flying.delivery);
+            self.uncharged.add(flying.delivery, flying.attempt);
         }
         if lane.count(kind) {
             let subscription = lane.terms.name.to_string();
