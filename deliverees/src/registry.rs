@@ -35,7 +35,7 @@ pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
 
 /// Options that were read and found good.
 pub struct Parsed {
-    /// The settings of the kind without anything secret: a URL is its origin only, sensitive headers are masked.
+    /// The settings of the kind without anything secret: a URL is its origin only, the values of headers are masked.
     pub shown: Map<String, Value>,
     /// What `?reveal=url` shows in place of the same keys in `shown`; empty for most kinds.
     pub revealed: Map<String, Value>,
