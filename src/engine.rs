@@ -16,6 +16,7 @@ use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
 use actix::Addr;
+use futures_util::FutureExt as _;
 use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
 use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
@@ -200,7 +201,7 @@ impl Engine {
 /// Where the console prints: a queue, so that a stuck terminal stops no other delivery.
 fn console() -> io::Result<(Printer, LinesGuard)> {
     let (lines, guard) = Lines::start("console", io::stdout(), CONSOLE_QUEUE_MAX, Box::new(|| None))?;
-    let print = move |line: &str| lines.put(format!("{line}\n").into_bytes()).map_err(io::Error::other);
+    let print = move |line: &str| lines.write(format!("{line}\n").into_bytes()).boxed();
     Ok((Arc::new(print), guard))
 }
 
