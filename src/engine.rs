@@ -330,6 +330,57 @@ mod tests {
         engine.stop(Duration::ZERO).await.unwrap();
     }
 
+    /// Answers every request on loopback with 204; its port.
+    async fn receiver() -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(|_: hyper::Request<hyper::body::Incoming>| async {
+                    let none = http_body_util::Empty::<bytes::Bytes>::new();
+                    hyper::Response::builder().status(204).body(none)
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_closes_a_network_stops_deliveries_to_it_even_over_an_open_connection() {
+        let home = tempfile::tempdir().unwrap();
+        let port = receiver().await;
+        let config = |networks: &str| {
+            let file = home.path().join("config.toml");
+            let text = format!(
+                "outbox.engine = \"memory\"\ncatalogue = {{ files = [], undeclared = \"accept\" }}\n\
+                 network.allow_networks = [{networks}]\n\n[[subscription]]\nname = \"ops\"\ndeliveree = \"webhook\"\n\
+                 events = [\"a:**\"]\nurl = \"http://localhost:{port}/\"\n\
+                 secrets = [\"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            crate::config::load(&file, &crate::config::Env::new()).unwrap()
+        };
+        let open = "\"127.0.0.0/8\", \"::1/128\"";
+        let engine = Engine::start(&config(open)).await.unwrap();
+        let mut attempts = engine.watch().await.unwrap();
+        let mut ends = Vec::new();
+        for networks in [open, "", open] {
+            engine.reload(&config(networks)).await.unwrap();
+            let event = engine.record(draft("a:b")).await.unwrap().id;
+            loop {
+                let watched = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await.unwrap().unwrap();
+                if watched.event == event {
+                    ends.push(watched.state == posthaste_events::State::Delivered);
+                    break;
+                }
+            }
+        }
+        assert_eq!(ends, [true, false, true]);
+        engine.stop(Duration::from_secs(1)).await.unwrap();
+    }
+
     #[test]
     fn a_data_directory_that_is_a_file_is_named() {
         let home = tempfile::tempdir().unwrap();
