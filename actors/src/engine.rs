@@ -127,6 +127,8 @@ pub(crate) async fn launch(
     let desk = Arc::new(Desk::new(outbox, clock));
     let hints = Arc::clone(&inbox);
     desk.outbox.on_due(Box::new(move |subscriptions| hints.hint(subscriptions)));
+    let refusals = Arc::clone(&inbox);
+    desk.outbox.on_refused(Box::new(move |refused| refusals.refuse(refused)));
     let restarts = Arc::new(AtomicU64::new(0));
     let supervisor = Supervisor::new(Arc::clone(&restarts), restores).start();
     let scheduler = Scheduler {

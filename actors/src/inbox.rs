@@ -4,10 +4,11 @@
 //! most, each call one end and [`SIGNALS_MAX`] signals, each request one answer, and hints are a set of subscriptions;
 //! how many of them there are is bounded by the scheduler's window.
 
-use crate::scheduler::Input;
-use posthaste_events::SubscriptionId;
+use crate::scheduler::{Input, Refusals};
 use posthaste_events::seams::Clock;
-use std::collections::BTreeSet;
+use posthaste_events::{Origin, SubscriptionId};
+use posthaste_outbox::Refused;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -26,6 +27,8 @@ pub(crate) struct Inbox {
 struct Waiting {
     inputs: Vec<Input>,
     due: BTreeSet<SubscriptionId>,
+    /// What was dead at birth, summed up by subscription.
+    refused: BTreeMap<SubscriptionId, Refusals>,
     /// When the scheduler wants to be woken, by the deciding clock.
     alarm: Option<Duration>,
 }
@@ -60,6 +63,26 @@ impl Inbox {
         }
     }
 
+    /// These were dead at birth.
+    pub(crate) fn refuse(&self, refused: &[Refused]) {
+        let first = {
+            let mut waiting = self.lock();
+            let first = waiting.refused.is_empty();
+            for Refused { delivery, origin } in refused {
+                let sum = waiting.refused.entry(delivery.subscription).or_default();
+                sum.count += 1;
+                if *origin != Origin::Daemon {
+                    sum.told += 1;
+                    sum.first.get_or_insert(*delivery);
+                }
+            }
+            first
+        };
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
     pub(crate) fn set_alarm(&self, at: Duration) {
         let sooner = {
             let mut waiting = self.lock();
@@ -79,7 +102,7 @@ impl Inbox {
                 let mut waiting = self.lock();
                 let now = self.clock.elapsed();
                 let rings = waiting.alarm.is_some_and(|at| at <= now);
-                if rings || !waiting.inputs.is_empty() || !waiting.due.is_empty() {
+                if rings || !waiting.inputs.is_empty() || !waiting.due.is_empty() || !waiting.refused.is_empty() {
                     waiting.alarm = waiting.alarm.filter(|_| !rings);
                     return waiting.drain();
                 }
@@ -107,6 +130,9 @@ impl Waiting {
         let mut inputs = std::mem::replace(&mut self.inputs, room);
         if !self.due.is_empty() {
             inputs.push(Input::Due(std::mem::take(&mut self.due).into_iter().collect()));
+        }
+        if !self.refused.is_empty() {
+            inputs.push(Input::Refused(std::mem::take(&mut self.refused)));
         }
         inputs
     }

@@ -5,7 +5,7 @@
 
 use crate::settings::Settings;
 use actix::Message;
-use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId};
+use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub struct InspectSubscriptions;
 #[rtype(result = "EngineHealth")]
 pub struct InspectHealth;
 
-/// Tries a delivery again now.
+/// Tries a delivery again now, even where the receiver of its subscription asked to wait.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Answer, StoreError>")]
 pub struct Retry(pub DeliveryId);
@@ -72,12 +72,14 @@ pub struct Retry(pub DeliveryId);
 #[rtype(result = "Result<Answer, StoreError>")]
 pub struct Cancel(pub DeliveryId);
 
-/// Pauses a subscription: what it is owed is held. `None` where there is none of that name, else as it is then.
+/// Pauses a subscription: what it is owed is held. One that is disabled stays so. `None` where there is none of that
+/// name, else as it is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
 pub struct Pause(pub String);
 
-/// Ends a pause or a disabling. `None` where there is none of that name, else as it is then.
+/// Ends a pause, a disabling, and a wait that its receiver asked for. `None` where there is none of that name, else as it
+/// is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
 pub struct Resume(pub String);
@@ -140,6 +142,9 @@ pub struct SubscriptionView {
     pub in_flight: u64,
     /// Whether its circuit is open.
     pub circuit_open: bool,
+    /// Until when nothing is sent since its receiver asked to wait; `None` where it did not. Ended by [`Resume`], by
+    /// [`Retry`] of one of its deliveries, and by a reload that changes its settings.
+    pub held_until: Option<Timestamp>,
 }
 
 /// How the engine is: what `/readyz` and `/metrics` tell.

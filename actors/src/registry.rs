@@ -10,13 +10,13 @@ use crate::messages::{
     InspectSubscriptions, Pause, Record, RecordBatch, Reload, Resume, Retry, Stop, SubscriptionView, Watch, Watched,
 };
 use crate::roll::{Staffed, staffed};
-use crate::scheduler::actor::{Enlist, Halt, Hold, Look, Scheduler};
+use crate::scheduler::actor::{Enlist, Halt, Hold, Hurry, Look, Scheduler};
 use crate::settings::Settings;
 use crate::supervisor::{Staff, Supervisor};
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
 use posthaste_events::prepare::Snapshot;
-use posthaste_events::{AttemptOutcome, DeliveryId};
+use posthaste_events::{AttemptOutcome, DeliveryId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
 use std::sync::Arc;
@@ -83,8 +83,12 @@ impl Inner {
 
     /// Changes a standing; none begins behind the back of a pause, and none is missed after a resume.
     async fn set_standing(&self, name: &str, standing: Standing) -> Result<Option<SubscriptionView>, StoreError> {
-        let Some(Subscribed { id, .. }) = self.subscribed(name).await? else { return Ok(None) };
+        let Some(Subscribed { id, standing: so_far, .. }) = self.subscribed(name).await? else { return Ok(None) };
         let active = standing == Standing::Active;
+        if standing == Standing::Paused && matches!(so_far, Standing::Disabled(_)) {
+            // It takes nothing already, and its reason is not to be lost.
+            return self.view(name).await;
+        }
         if !active {
             self.scheduler.send(Hold { subscription: id, active }).await.map_err(gone)?;
         }
@@ -95,17 +99,25 @@ impl Inner {
             Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
         };
         self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;
+        if active && before.is_ok() {
+            self.scheduler.send(Hurry(id)).await.map_err(gone)?;
+        }
         if let (true, Some(Standing::Disabled(_))) = (active, before?) {
             let news = News::Recovered { subscription: name.to_owned(), reason: "disabled".into() };
             if let Some(room) = self.desk.news_room(&news) {
                 self.desk.announce(news, room).await;
             }
         }
+        self.view(name).await
+    }
+
+    async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
         Ok(self.views().await?.into_iter().find(|view| view.name == name))
     }
 
     async fn views(&self) -> Result<Vec<SubscriptionView>, StoreError> {
         let roll = self.desk.outbox.roll().await?;
+        let (now, wall) = (self.desk.clock.elapsed(), self.desk.clock.wall());
         let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
         let settings = Arc::clone(&*self.settings.lock().await);
         let mut views: Vec<_> = roll
@@ -124,6 +136,7 @@ impl Inner {
                     backlog: subscribed.owed,
                     in_flight: lane.map_or(0, |lane| lane.in_flight as u64),
                     circuit_open: lane.is_some_and(|lane| lane.circuit_open),
+                    held_until: lane.and_then(|lane| later(wall, lane.held_until.checked_sub(now)?)),
                 }
             })
             .collect();
@@ -162,6 +175,7 @@ impl Inner {
     async fn ask(&self, delivery: DeliveryId, wish: Wish) -> Result<Answer, StoreError> {
         let answer = self.desk.outbox.ask(delivery, wish).await?;
         if (answer, wish) == (Answer::Done, Wish::Retry) {
+            self.scheduler.send(Hurry(delivery.subscription)).await.map_err(gone)?;
             self.inbox.hint(&[delivery.subscription]);
         }
         Ok(answer)
@@ -183,6 +197,12 @@ impl Inner {
         self.finished.notify_one();
         closed
     }
+}
+
+/// When it is `wait` later; `None` where that is now.
+fn later(wall: Timestamp, wait: Duration) -> Option<Timestamp> {
+    let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+    (micros > 0).then(|| Timestamp::from_micros(wall.micros().saturating_add(micros)))
 }
 
 /// An actor of ours that is gone: only while the engine ends.

@@ -43,6 +43,7 @@ pub(crate) fn staffed(settings: &Settings, roll: &Roll) -> Staffed {
             circuit: subscription.circuit,
             limits,
             timeout,
+            mark: subscription.mark,
             active: subscribed.standing == Standing::Active,
         });
         staffed.staff.push(Staffing { id, name, make: Arc::clone(&subscription.make), made });

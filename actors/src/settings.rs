@@ -38,6 +38,9 @@ pub struct Subscription {
     pub circuit: Option<Circuit>,
     /// How it is shown: its settings without anything secret.
     pub shown: serde_json::Map<String, serde_json::Value>,
+    /// A mark of its settings and of its whole target: where it differs after a reload, what the receiver asked for and
+    /// how it failed so far is forgotten, since it may be another.
+    pub mark: u64,
     /// Makes its deliveree, when it first has work.
     pub make: Make,
 }

@@ -268,6 +268,10 @@ impl Outbox for GenerationOutbox {
         self.0.lanes.store().set_tell(Arc::from(tell));
     }
 
+    fn on_refused(&self, tell: Box<TellRefused>) {
+        self.0.lanes.store().refusals.set(tell);
+    }
+
     fn health(&self) -> Health {
         self.0.lanes.store().health()
     }

@@ -13,6 +13,7 @@ mod limits;
 mod listing;
 mod memory;
 pub mod query;
+mod refusals;
 mod rows;
 mod steps;
 mod store;
@@ -34,6 +35,9 @@ pub type Epoch = u64;
 
 /// Who is told which subscriptions have something due.
 pub type Tell = dyn Fn(&[SubscriptionId]) + Send + Sync;
+
+/// Who is told which deliveries were dead at birth.
+pub type TellRefused = dyn Fn(&[Refused]) + Send + Sync;
 
 /// A store of events and deliveries.
 ///
@@ -120,6 +124,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// must return at once. A hint may be lost; a scan finds what it was about.
     fn on_due(&self, tell: Box<Tell>);
 
+    /// Whom to tell which deliveries were dead at birth, once that is durable: called before the answer to
+    /// [`Outbox::record`], from any thread; it must return at once. A store that tells nobody costs news and counts.
+    fn on_refused(&self, tell: Box<TellRefused>) {
+        drop(tell);
+    }
+
     /// How the store is, without any wait.
     fn health(&self) -> Health;
 
@@ -181,6 +191,15 @@ pub struct Recorded {
     pub duplicate: bool,
     /// To how many subscriptions it is owed, those dead at birth included.
     pub deliveries: u32,
+}
+
+/// A delivery that was dead at birth, since its subscription was owed `backlog_max` already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub delivery: DeliveryId,
+    /// Where its event came from.
+    pub origin: posthaste_events::Origin,
 }
 
 /// How much a claim may take.
@@ -256,6 +275,8 @@ pub enum Then {
 pub enum Settled {
     /// It took effect.
     Applied,
+    /// Its attempt was recorded, but what a person wanted meanwhile went before what should follow: this is the state.
+    Kept(posthaste_events::State),
     /// The lease was no longer held; nothing changed.
     LeaseLost,
 }

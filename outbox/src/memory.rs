@@ -6,6 +6,7 @@
 use crate::ledger::{Ledger, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
+use crate::refusals::Refusals;
 use crate::steps::{self, Moment};
 use crate::story::{self, Entry, Told};
 use crate::time::{OutboxTime, millis, millis_up};
@@ -31,6 +32,7 @@ struct Shared {
     forgetting: bool,
     inner: Mutex<Inner>,
     tell: Mutex<Option<Arc<Tell>>>,
+    refusals: Refusals,
 }
 
 #[derive(Default)]
@@ -43,6 +45,8 @@ struct Inner {
     /// Keys by the time at which they are forgotten.
     keys_end: VecDeque<(u64, [u8; 16])>,
     health: Health,
+    /// Dead at birth, and nobody told yet.
+    refused: Vec<Refused>,
     closed: bool,
 }
 
@@ -69,7 +73,15 @@ impl MemoryOutbox {
     fn made(clock: Arc<dyn Clock>, random: Arc<dyn Random>, limits: Limits, forgetting: bool) -> Self {
         let inner = Mutex::new(Inner { ledger: Ledger::new(1), ..Inner::default() });
         let time = OutboxTime::new(clock, 0);
-        Self(Arc::new(Shared { time, random, limits, forgetting, inner, tell: Mutex::new(None) }))
+        Self(Arc::new(Shared {
+            time,
+            random,
+            limits,
+            forgetting,
+            inner,
+            tell: Mutex::new(None),
+            refusals: Refusals::default(),
+        }))
     }
 
     /// Runs `work` on the state when the future is first polled, then gives the hints that it left.
@@ -80,13 +92,14 @@ impl MemoryOutbox {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let mut due = Vec::new();
-            let result = {
+            let (result, refused) = {
                 let mut inner = shared.inner();
                 if inner.closed {
                     return Err(StoreError::Closed.into());
                 }
-                work(&shared, &mut inner, &mut due)
+                (work(&shared, &mut inner, &mut due), std::mem::take(&mut inner.refused))
             };
+            shared.refusals.tell(&refused);
             shared.hint(&due);
             result
         })
@@ -157,7 +170,10 @@ impl Inner {
         for subscription in event.owed {
             let full = self.ledger.account(subscription).is_none_or(|a| a.owed() >= a.backlog_max);
             owed.push(Owed { subscription, dead_at_birth: full });
-            if !full {
+            if full {
+                let delivery = DeliveryId { event: id, subscription };
+                self.refused.push(Refused { delivery, origin: event.facts.origin });
+            } else {
                 self.ledger.owe(subscription, sequence);
                 due.insert(subscription);
             }
@@ -318,11 +334,14 @@ impl Outbox for MemoryOutbox {
                 if lease.wish == Some(Wish::Retry) {
                     due.push(id.subscription);
                 }
-                match steps::settle(&lease, settlement, at) {
-                    Some(entry) => shared.enter(inner, about, entry),
-                    None => inner.ledger.release(key),
-                }
-                Settled::Applied
+                let asked = steps::asked(&settlement.then);
+                let Some(entry) = steps::settle(&lease, settlement, at) else {
+                    inner.ledger.release(key);
+                    return Settled::Applied;
+                };
+                let after = entry.after;
+                shared.enter(inner, about, entry);
+                steps::settled(asked, after)
             };
             Ok(settlements.into_iter().map(settle).collect())
         })
@@ -429,6 +448,10 @@ impl Outbox for MemoryOutbox {
 
     fn on_due(&self, tell: Box<Tell>) {
         *self.0.tell.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(tell));
+    }
+
+    fn on_refused(&self, tell: Box<TellRefused>) {
+        self.0.refusals.set(tell);
     }
 
     fn health(&self) -> Health {

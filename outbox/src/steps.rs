@@ -5,7 +5,7 @@
 use crate::ledger::{Lease, Place, Progress};
 use crate::story::{Entry, UNLISTED};
 use crate::time::millis_up;
-use crate::{Answer, Settlement, Then, Wish};
+use crate::{Answer, Settled, Settlement, Then, Wish};
 use posthaste_events::{Change, State, Timestamp};
 use std::num::NonZeroU64;
 
@@ -47,6 +47,20 @@ pub(crate) fn settle(lease: &Lease, settlement: Settlement, at: Moment) -> Optio
         since,
     };
     Some(entry)
+}
+
+/// Whether a settlement did what it says, now that the delivery is in this state.
+pub(crate) fn settled(asked: State, after: State) -> Settled {
+    if after == asked { Settled::Applied } else { Settled::Kept(after) }
+}
+
+/// The state that a settlement asks for.
+pub(crate) const fn asked(then: &Then) -> State {
+    match then {
+        Then::Delivered => State::Delivered,
+        Then::Dead(_) => State::Dead,
+        Then::RetryIn(_) | Then::Release => State::Pending,
+    }
 }
 
 /// What a wish leads to: an entry, or at once an answer.

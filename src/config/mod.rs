@@ -68,6 +68,7 @@ impl Config {
             concurrency: s.concurrency,
             circuit: s.circuit,
             shown: s.shown.clone(),
+            mark: s.mark,
             make: s.parsed.make(tools.clone()),
         };
         Settings {

@@ -16,6 +16,7 @@ use posthaste_events::RetryPolicy;
 use posthaste_events::matching::Selector;
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Subscription {
     pub circuit: Option<Circuit>,
     /// How it is shown, without anything secret: its settings, those of its kind included.
     pub shown: Map<String, serde_json::Value>,
+    /// A mark of how it is shown and of its whole address; comparable only while this process runs.
+    pub mark: u64,
     /// What makes its deliveree.
     pub parsed: Arc<Parsed>,
 }
@@ -111,6 +114,7 @@ fn read<'a>(
     if own_retry {
         shown.insert("retry".into(), show_retry(&retry));
     }
+    let mark = mark(&shown, &parsed.revealed);
     Some(Subscription {
         name: name.to_owned(),
         kind,
@@ -121,8 +125,16 @@ fn read<'a>(
         concurrency: usize::try_from(concurrency).unwrap_or(1),
         circuit,
         shown,
+        mark,
         parsed: Arc::new(parsed),
     })
+}
+
+/// A number that differs, most likely, where one of these does.
+fn mark(shown: &Map<String, serde_json::Value>, revealed: &Map<String, serde_json::Value>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (json!(shown).to_string(), json!(revealed).to_string()).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -> Option<&'a str> {

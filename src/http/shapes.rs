@@ -185,6 +185,7 @@ pub(crate) fn subscription(view: &SubscriptionView) -> Value {
     put("backlog", view.backlog.into());
     put("in_flight", view.in_flight.into());
     put("circuit_open", view.circuit_open.into());
+    put("held_until", view.held_until.map(|t| t.to_string()).into());
     Value::Object(shape)
 }
 

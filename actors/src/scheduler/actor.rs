@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. Every answer of the outbox comes back through the inbox.
 
+use super::lane::BACKLOG;
 use super::words::{Action, Input, LaneView, Now, Terms, Told};
 use super::{Core, Counts, Owed};
 use crate::deliveree::{Order, Wires};
@@ -11,6 +12,7 @@ use crate::messages::Watched;
 use crate::supervisor::{Hand, Supervisor};
 use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler};
 use posthaste_events::SubscriptionId;
+use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
 use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -88,6 +90,19 @@ impl Handler<Hold> for Scheduler {
 
     fn handle(&mut self, Hold { subscription, active }: Hold, _: &mut Self::Context) {
         self.feed(vec![Input::Standing { subscription, active }]);
+    }
+}
+
+/// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hurry(pub(crate) SubscriptionId);
+
+impl Handler<Hurry> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Hurry(subscription): Hurry, _: &mut Self::Context) {
+        self.feed(vec![Input::Hurry(subscription)]);
     }
 }
 
@@ -176,6 +191,11 @@ impl Scheduler {
                 });
             }
             Action::Announce(news) => {
+                if let News::Dead { subscription, reason, count, .. } = &news
+                    && reason == BACKLOG
+                {
+                    tracing::warn!(%subscription, count, "the backlog is full: deliveries are dead at birth");
+                }
                 // Taken here, so that a stop waits for news that has not begun to be recorded.
                 if let Some(room) = desk.news_room(&news) {
                     tokio::spawn(async move { desk.announce(news, room).await });
@@ -212,37 +232,39 @@ fn told<T>(answer: Result<T, StoreError>, what: &str) -> Option<T> {
 }
 
 async fn settle(desk: Arc<Desk>, inbox: Arc<Inbox>, settlements: Vec<Settlement>, told: Vec<Told>) {
-    // What is needed of them once they are gone: whether each has an attempt, and whom a release is for.
+    // What is needed of them once they are gone: which has an attempt, and whom a release is for.
     let tried: Vec<bool> = settlements.iter().map(|s| s.attempt.is_some()).collect();
     let released = settlements.iter().filter(|s| s.then == Then::Release).map(|s| s.delivery.subscription);
     let released: Vec<_> = released.collect();
     match desk.outbox.settle(settlements.clone()).await {
         Ok(answers) => {
-            let applied = answers.iter().zip(tried).filter(|(_, tried)| *tried).map(|(a, _)| *a == Settled::Applied);
-            for (told, applied) in told.into_iter().zip(applied) {
-                if applied {
-                    tell(&desk, told);
-                }
-            }
+            let answered = answers.iter().zip(tried).filter(|(_, tried)| *tried).map(|(answer, _)| *answer);
+            told.into_iter().zip(answered).for_each(|(told, answer)| tell(&desk, told, answer));
             inbox.push(Input::Settled { settlements, answers });
             if !released.is_empty() {
                 inbox.hint(&released);
             }
         }
         Err(StoreError::Closed) => {
+            told.into_iter().for_each(|told| tell(&desk, told, Settled::LeaseLost));
             let answers = vec![Settled::LeaseLost; settlements.len()];
             inbox.push(Input::Settled { settlements, answers });
         }
         Err(error) => {
             tracing::warn!(%error, count = settlements.len(), "outcomes are not settled yet");
-            inbox.push(Input::NotSettled(settlements));
+            inbox.push(Input::NotSettled { settlements, told });
         }
     }
 }
 
-/// One line in the log, and the stream for whoever watches.
-fn tell(desk: &Desk, told: Told) {
+/// One line in the log; and where the outbox took the attempt, the stream for whoever watches.
+fn tell(desk: &Desk, told: Told, answer: Settled) {
     let Told { subscription, delivery, facts, attempt, state } = told;
+    let (state, lease) = match answer {
+        Settled::Applied => (Some(state), None),
+        Settled::Kept(state) => (Some(state), None),
+        Settled::LeaseLost => (None, Some("lost")),
+    };
     let error = attempt.detail.error.as_deref().map(logged);
     tracing::info!(
         event = %delivery.event,
@@ -254,9 +276,10 @@ fn tell(desk: &Desk, told: Told) {
         status = attempt.detail.status,
         duration_ms = u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
         error,
+        lease,
         "attempt"
     );
-    if desk.watchers.receiver_count() > 0 {
+    if let Some(state) = state.filter(|_| desk.watchers.receiver_count() > 0) {
         let watched = Watched {
             event: delivery.event,
             event_type: facts.event_type.clone(),

@@ -6,6 +6,7 @@
 use super::circuit::{Allowance, Breaker};
 use super::fairness::Turns;
 use super::lane::{CallIds, Lane, Ready, Underway};
+use super::uncharged::Uncharged;
 use super::window::{BYTES_MAX, COUNT_MAX, Load, Window};
 use super::words::{Action, CallId, Counts, Input, LaneView, Now, Owed, Terms, Told};
 use posthaste_events::seams::Random;
@@ -32,6 +33,8 @@ pub struct Core {
     pub(super) unsettled: usize,
     /// Settlements that the outbox failed to take.
     pub(super) again: Vec<Settlement>,
+    /// What is to be told of them, in the same order.
+    pub(super) told_again: Vec<Told>,
     pub(super) scan_at: Duration,
     pub(super) scanning: bool,
     pub(super) scans: u64,
@@ -40,7 +43,7 @@ pub struct Core {
     pub(super) woken_at: Option<Duration>,
     pub(super) ids: CallIds,
     /// How many attempts of a delivery were not to be charged to its endpoint.
-    pub(super) uncharged: BTreeMap<DeliveryId, u32>,
+    pub(super) uncharged: Uncharged,
     /// Those whose death is with the outbox, and whether it is to be told; bounded by what is unsettled.
     pub(super) dying: BTreeMap<DeliveryId, bool>,
     pub(super) counts: Counts,
@@ -61,6 +64,7 @@ impl Default for Core {
             claims: 0,
             unsettled: 0,
             again: Vec::new(),
+            told_again: Vec::new(),
             scan_at: Duration::ZERO,
             scanning: false,
             scans: 0,
@@ -68,7 +72,7 @@ impl Default for Core {
             stopped: false,
             woken_at: None,
             ids: CallIds::default(),
-            uncharged: BTreeMap::new(),
+            uncharged: Uncharged::default(),
             dying: BTreeMap::new(),
             counts: Counts::default(),
             settlements: Vec::new(),
@@ -116,6 +120,7 @@ impl Core {
             name: lane.terms.name.clone(),
             in_flight: lane.flying,
             circuit_open: lane.breaker.is_open(),
+            held_until: lane.not_before,
             tally: lane.tally,
         })
     }
@@ -124,6 +129,15 @@ impl Core {
         match input {
             Input::Roster(terms) => self.roster(now.elapsed, terms),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
+            Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
+            Input::Refused(refused) => {
+                for (id, refusals) in refused {
+                    if let Some(lane) = self.lanes.get_mut(&id) {
+                        lane.refuse(refusals, now.elapsed);
+                        self.touch(id);
+                    }
+                }
+            }
             Input::Due(subscriptions) => {
                 for id in subscriptions {
                     self.due(id, now.elapsed);
@@ -136,9 +150,10 @@ impl Core {
             Input::Signal { call, signal } => self.signal(now.elapsed, call, signal),
             Input::Ended { call, end, took } => self.ended(now, call, end, took, random),
             Input::Settled { settlements, answers } => self.settled(now.elapsed, &settlements, &answers),
-            Input::NotSettled(settlements) => {
+            Input::NotSettled { settlements, told } => {
                 self.unsettled = self.unsettled.saturating_sub(settlements.len());
                 self.again.extend(settlements);
+                self.told_again.extend(told);
             }
             Input::Renewed { subscription, leases, until, kept } => {
                 if let Some(kept) = kept {
@@ -179,8 +194,13 @@ impl Core {
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
             }
+            let changed = lane.terms.mark != terms.mark;
             (lane.terms, lane.gone) = (terms, false);
-            if lane.terms.circuit.is_none() {
+            if changed {
+                // What another receiver asked for, and how it failed, says nothing of this one.
+                lane.not_before = Duration::ZERO;
+            }
+            if changed || lane.terms.circuit.is_none() {
                 lane.breaker = Breaker::CLOSED;
             }
             self.standing(now, id, active);
@@ -202,6 +222,13 @@ impl Core {
             self.due(subscription, now);
         } else {
             self.release_ready(subscription, now);
+        }
+    }
+
+    fn hurry(&mut self, now: Duration, subscription: SubscriptionId) {
+        if let Some(lane) = self.lanes.get_mut(&subscription) {
+            lane.not_before = Duration::ZERO;
+            self.due(subscription, now);
         }
     }
 
@@ -317,9 +344,8 @@ impl Core {
         let ids: Vec<_> = self.lanes.keys().copied().collect();
         for id in ids {
             self.release_ready(id, now);
-            if let Some(news) = self.lanes.get_mut(&id).and_then(|lane| lane.take_news(now, true)) {
-                self.actions.push(Action::Announce(news));
-            }
+            let news = self.lanes.get_mut(&id).map(|lane| lane.take_news(now, true));
+            self.actions.extend(news.into_iter().flatten().map(Action::Announce));
         }
     }
 }

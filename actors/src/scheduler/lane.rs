@@ -2,7 +2,7 @@
 
 use super::circuit::{Allowance, Breaker};
 use super::window::Load;
-use super::words::{CallId, Tally, Terms};
+use super::words::{CallId, Refusals, Tally, Terms};
 use posthaste_events::builtin::News;
 use posthaste_events::{AttemptOutcome, DeliveryId, Facts};
 use posthaste_outbox::{LeaseId, Leased};
@@ -24,6 +24,9 @@ const PROBE_CLAIM: usize = 64;
 const NEWS_OVER: Duration = Duration::from_secs(1);
 /// The longest wait after claims that failed one after another.
 const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why a delivery was dead at birth.
+pub(crate) const BACKLOG: &str = "backlog";
 
 /// A delivery that was claimed and waits for a call.
 #[derive(Debug)]
@@ -97,6 +100,8 @@ pub(super) struct Lane {
     failures: u32,
     claim_failures: u32,
     obituary: Option<Obituary>,
+    /// Those that were dead at birth.
+    refused: Option<Obituary>,
 }
 
 /// A disabling that the outbox has not yet confirmed.
@@ -131,6 +136,7 @@ impl Lane {
             failures: 0,
             claim_failures: 0,
             obituary: None,
+            refused: None,
         }
     }
 
@@ -182,8 +188,8 @@ impl Lane {
                 Allowance::One | Allowance::Any => {}
             }
         }
-        let news = self.obituary.as_ref().map(|o| o.tell_at);
-        [claim.filter(|at| *at > now), news].into_iter().flatten().min()
+        let news = [&self.obituary, &self.refused].into_iter().flatten().map(|o| o.tell_at);
+        news.chain(claim.filter(|at| *at > now)).min()
     }
 
     /// Takes the deliveries of the next call.
@@ -260,11 +266,22 @@ impl Lane {
             .count += 1;
     }
 
+    /// Deliveries were dead at birth.
+    pub(super) fn refuse(&mut self, refusals: Refusals, now: Duration) {
+        self.tally.dead = self.tally.dead.saturating_add(refusals.count);
+        let tell_at = now.saturating_add(NEWS_OVER);
+        let Some(delivery) = refusals.first else { return };
+        let new = || Obituary { tell_at, delivery, reason: BACKLOG.to_owned(), count: 0 };
+        self.refused.get_or_insert_with(new).count += refusals.told;
+    }
+
     /// The news of deaths that is due, or all of it.
-    pub(super) fn take_news(&mut self, now: Duration, all: bool) -> Option<News> {
-        let Obituary { delivery, reason, count, .. } = self.obituary.take_if(|o| all || o.tell_at <= now)?;
-        Some(News::Dead {
-            subscription: self.terms.name.to_string(),
+    pub(super) fn take_news(&mut self, now: Duration, all: bool) -> impl Iterator<Item = News> + use<> {
+        let due = |obituary: &mut Option<Obituary>| obituary.take_if(|o| all || o.tell_at <= now);
+        let name = Arc::clone(&self.terms.name);
+        let due = [due(&mut self.obituary), due(&mut self.refused)];
+        due.into_iter().flatten().map(move |Obituary { delivery, reason, count, .. }| News::Dead {
+            subscription: name.to_string(),
             event: delivery.event.to_string(),
             delivery: delivery.to_string(),
             reason,

@@ -9,12 +9,13 @@ mod circuit;
 mod core;
 mod decide;
 mod fairness;
-mod lane;
+pub(crate) mod lane;
 mod report;
 mod turn;
+mod uncharged;
 mod window;
 mod words;
 
 pub use self::core::Core;
 pub use window::{BYTES_MAX, COUNT_MAX};
-pub use words::{Action, Call, CallId, Counts, End, Input, LaneView, Now, Owed, Tally, Terms, Told};
+pub use words::{Action, Call, CallId, Counts, End, Input, LaneView, Now, Owed, Refusals, Tally, Terms, Told};

@@ -14,8 +14,6 @@ use posthaste_events::{Attempt, AttemptOutcome, DeliveryId, Origin, Outcome, Sig
 use posthaste_outbox::{Settled, Settlement, Then};
 use std::time::Duration;
 
-/// For how many deliveries it is remembered that attempts were not to be charged to them; beyond, they are.
-const UNCHARGED_MAX: usize = 65_536;
 /// Why a delivery dies that an open circuit kept from being tried until its time was over.
 const CIRCUIT_OPEN: &str = "give_up_after: its circuit is open";
 /// How long a subscription waits after nobody took its calls.
@@ -102,7 +100,7 @@ impl Core {
         lane.out.remove(load);
         lane.flying = lane.flying.saturating_sub(1);
 
-        let uncharged = self.uncharged.get(&flying.delivery).copied().unwrap_or(0);
+        let uncharged = self.uncharged.of(flying.delivery);
         let tried = Tried {
             charged: flying.attempt.saturating_sub(uncharged),
             owed_for: flying.owed_for.saturating_add(now.saturating_sub(flying.claimed_at)),
@@ -110,8 +108,8 @@ impl Core {
         };
         let (then, state) = decide(&outcome, tried, &lane.terms.retry, random);
         let kind = outcome.kind();
-        if kind == AttemptOutcome::Unattempted && (uncharged > 0 || self.uncharged.len() < UNCHARGED_MAX) {
-            self.uncharged.insert(flying.delivery, uncharged.saturating_add(1));
+        if kind == AttemptOutcome::Unattempted {
+            self.uncharged.add(flying.delivery);
         }
         if lane.count(kind) {
             let subscription = lane.terms.name.to_string();
@@ -126,7 +124,7 @@ impl Core {
             Then::Delivered | Then::Release => {}
         }
         if state.is_settled() {
-            self.uncharged.remove(&flying.delivery);
+            self.uncharged.forget(flying.delivery);
         }
         let attempt = Attempt {
             number: flying.attempt,
@@ -157,6 +155,10 @@ impl Core {
         self.unsettled = self.unsettled.saturating_sub(settlements.len());
         for (settlement, answer) in settlements.iter().zip(answers) {
             self.counts.leases_lost += u64::from(*answer == Settled::LeaseLost);
+            if matches!(answer, Settled::Kept(_)) {
+                // A person began it anew, or ended it.
+                self.uncharged.forget(settlement.delivery);
+            }
             let Then::Dead(reason) = &settlement.then else { continue };
             let tell = self.dying.remove(&settlement.delivery).unwrap_or(false);
             let id = settlement.delivery.subscription;
@@ -187,7 +189,7 @@ impl Core {
             self.window.give(load);
             lane.out.remove(load);
             self.dying.insert(leased.delivery, leased.facts.origin != Origin::Daemon);
-            self.uncharged.remove(&leased.delivery);
+            self.uncharged.forget(leased.delivery);
             let (lease, delivery, then) = (leased.lease, leased.delivery, Then::Dead(CIRCUIT_OPEN.to_owned()));
             self.settlements.push(Settlement { lease, delivery, attempt: None, then });
         }

@@ -65,6 +65,7 @@ impl Core {
         }
         // Of these the outbox may already have taken some: it answers that their leases are lost.
         self.settlements.append(&mut self.again);
+        self.told.append(&mut self.told_again);
         let ids: Vec<_> = self.lanes.keys().copied().collect();
         for id in ids {
             self.ask_to_disable(id);
@@ -100,17 +101,14 @@ impl Core {
         self.begin_calls(now, id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.touched = false;
-        if let Some(news) = lane.take_news(now.elapsed, self.stopping.is_some()) {
-            self.actions.push(Action::Announce(news));
-        }
+        self.actions.extend(lane.take_news(now.elapsed, self.stopping.is_some()).map(Action::Announce));
         if lane.gone && lane.calls == 0 && lane.claiming.is_none() {
             self.turns.leave(&lane.terms.tenant, id);
             if let Some(at) = lane.timer {
                 self.timers.remove(&(at, id));
             }
-            if let Some(news) = self.lanes.remove(&id).and_then(|mut lane| lane.take_news(now.elapsed, true)) {
-                self.actions.push(Action::Announce(news));
-            }
+            let news = self.lanes.remove(&id).map(|mut lane| lane.take_news(now.elapsed, true));
+            self.actions.extend(news.into_iter().flatten().map(Action::Announce));
             return;
         }
         if lane.appetite(now.elapsed) > 0 {

@@ -5,6 +5,7 @@ use posthaste_events::Timestamp;
 use posthaste_events::builtin::News;
 use posthaste_events::{Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId};
 use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Want};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Terms {
     pub limits: BatchLimits,
     /// How long a call may take.
     pub timeout: Duration,
+    /// A mark of its settings: where it changes the receiver may be another.
+    pub mark: u64,
     /// Whether it takes deliveries: neither paused nor disabled.
     pub active: bool,
 }
@@ -56,6 +59,10 @@ pub enum Input {
         /// Whether it takes deliveries now.
         active: bool,
     },
+    /// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
+    Hurry(SubscriptionId),
+    /// Deliveries were dead at birth.
+    Refused(BTreeMap<SubscriptionId, Refusals>),
     /// Something became due.
     Due(Vec<SubscriptionId>),
     /// What a claim brought; `None` where the outbox failed.
@@ -100,7 +107,12 @@ pub enum Input {
         answers: Vec<Settled>,
     },
     /// The outbox failed to take settlements: they are handed over again within a second.
-    NotSettled(Vec<Settlement>),
+    NotSettled {
+        /// Which.
+        settlements: Vec<Settlement>,
+        /// What was to be told of them, as it was handed over.
+        told: Vec<Told>,
+    },
     /// What became of leases that were to be renewed; `None` where the outbox failed.
     Renewed {
         /// The subscription.
@@ -128,6 +140,17 @@ pub enum Input {
         /// How long calls may go on.
         grace: Duration,
     },
+}
+
+/// Deliveries of a subscription that were dead at birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// How many.
+    pub count: u64,
+    /// How many of them the daemon may make an event of: those of its own events are not told.
+    pub told: u64,
+    /// The first of those.
+    pub first: Option<DeliveryId>,
 }
 
 /// What the outbox knows of a subscription.
@@ -230,7 +253,7 @@ pub struct Told {
     pub facts: Arc<Facts>,
     /// The attempt.
     pub attempt: Attempt,
-    /// The state of the delivery after it.
+    /// The state of the delivery after it, where the outbox answers that it was applied.
     pub state: State,
 }
 
@@ -271,6 +294,8 @@ pub struct LaneView {
     pub in_flight: usize,
     /// Whether its circuit is open.
     pub circuit_open: bool,
+    /// Nothing begins before this by the deciding clock; may be past.
+    pub held_until: Duration,
     /// What it counted.
     pub tally: Tally,
 }

@@ -165,6 +165,7 @@ where
         concurrency: 32,
         circuit: None,
         shown: serde_json::Map::new(),
+        mark: 0,
         make: Arc::new(make),
     }
 }

@@ -6,5 +6,6 @@ mod house;
 mod life;
 mod panics;
 mod rooms;
+mod wishes;
 
 use house::House;

@@ -3,10 +3,12 @@
 use super::House;
 use super::house::{delivered, failed, healthy, settings, subscription, to};
 use crate::messages::{InspectEvents, InspectHealth, Pause, RecordBatch, Reload, Resume, Retry};
+use crate::settings::{Settings, Subscription};
 use posthaste_events::outcome::Detail;
+use posthaste_events::seams::Clock as _;
 use posthaste_events::{
-    AnyDeliveree, Batch, BoxFuture, Deliveree, DeliveryId, Draft, EventType, Notification, Outcome, Reporter,
-    RetryPolicy, Signal, State,
+    AnyDeliveree, Batch, BoxFuture, Deliveree, Delivery, DeliveryId, Draft, EventType, Notification, Outcome,
+    Payload as _, Reporter, RetryPolicy, Signal, State,
 };
 use posthaste_outbox::{Answer, EventQuery, Standing};
 use std::sync::Arc;
@@ -68,6 +70,29 @@ async fn deaths_of_a_second_make_one_piece_of_news_and_those_of_our_own_events_n
     assert_eq!(dead.len(), 1);
 }
 
+#[actix::test]
+async fn deliveries_that_are_dead_at_birth_are_counted_and_told_as_one() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let receive = move |delivery: Delivery<Notification>| {
+        heard.lock().unwrap().push(String::from_utf8(delivery.payload.bytes().to_vec()).unwrap());
+        async { delivered() }
+    };
+    let all = || vec![to(healthy("a"), "shop:**"), to(subscription("ours", receive.clone()), "posthaste:**")];
+    let mut house = House::with(all()).await;
+    house.engine.registry.send(Reload(Settings { backlog_max: 2, ..settings(all()) })).await.unwrap().unwrap();
+    house.engine.registry.send(Pause("a".into())).await.unwrap().unwrap();
+    let events = house.record("shop:paid", 5).await;
+    assert_eq!(house.state(events[4], "a").await, State::Dead);
+    assert_eq!(house.attempts(1).await[0].event_type.as_str(), "posthaste:delivery:dead");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains(r#""reason":"backlog""#) && told[0].contains(r#""count":3"#), "{told:?}");
+    let health = house.engine.registry.send(InspectHealth).await.unwrap();
+    assert!(health.dead.contains(&("a".into(), 3)), "{:?}", health.dead);
+}
+
 /// Answers 410 to everything: the signal and the outcome.
 struct Gone;
 
@@ -101,6 +126,86 @@ async fn a_receiver_that_is_gone_disables_its_subscription_and_a_resume_ends_tha
     assert_eq!(view.standing, Standing::Active);
     let told = house.attempts(1).await;
     assert_eq!(told[0].event_type.as_str(), "posthaste:subscription:recovered");
+}
+
+#[actix::test]
+async fn a_pause_of_a_disabled_subscription_leaves_it_disabled_and_its_resume_is_told() {
+    let mut gone = healthy("gone");
+    gone.make = Arc::new(|| AnyDeliveree::Notification(Arc::new(Gone)));
+    let mut house = House::with(vec![gone, to(healthy("ours"), "posthaste:**")]).await;
+    house.record("shop:paid", 1).await;
+    house.attempts(2).await;
+    let view = house.engine.registry.send(Pause("gone".into())).await.unwrap().unwrap().unwrap();
+    assert_eq!(view.standing, Standing::Disabled("status: 410".into()));
+    house.engine.registry.send(Resume("gone".into())).await.unwrap().unwrap();
+    assert_eq!(house.attempts(1).await[0].event_type.as_str(), "posthaste:subscription:recovered");
+}
+
+/// Asks to wait for a day at each attempt.
+struct Busy;
+
+impl Deliveree<Notification> for Busy {
+    fn deliver(&self, batch: Batch<Notification>, report: Reporter) -> BoxFuture<()> {
+        Box::pin(async move {
+            for delivery in batch.deliveries {
+                report.signal(Signal::SlowDown(Duration::from_secs(86_400)));
+                report.outcome(delivery.id, failed(503));
+            }
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+fn busy() -> Subscription {
+    Subscription { make: Arc::new(|| AnyDeliveree::Notification(Arc::new(Busy))), ..healthy("busy") }
+}
+
+/// A house whose one receiver was tried once and asked to wait for a day.
+async fn held() -> (House, DeliveryId) {
+    let mut house = House::with(vec![busy()]).await;
+    let event = house.record("shop:paid", 1).await[0];
+    house.attempts(1).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(house.watched.try_recv().is_err());
+    let delivery = DeliveryId { event, subscription: house.id("busy").await };
+    (house, delivery)
+}
+
+/// For how long nothing begins, in whole hours.
+async fn hours_held(house: &House) -> Option<i64> {
+    let until = house.subscription("busy").await.held_until?;
+    Some((until.millis() - house.clock.wall().millis()) / 3_600_000)
+}
+
+#[actix::test]
+async fn how_long_a_receiver_asked_to_wait_is_shown_and_a_resume_ends_it() {
+    let (mut house, _) = held().await;
+    assert_eq!(hours_held(&house).await, Some(22), "of a day, one hour and a bit are over");
+    let view = house.engine.registry.send(Resume("busy".into())).await.unwrap().unwrap().unwrap();
+    assert_eq!(view.held_until, None);
+    assert_eq!(house.attempts(1).await[0].attempt.number, 2);
+    assert_eq!(hours_held(&house).await, Some(24), "it asked again");
+}
+
+#[actix::test]
+async fn a_retry_of_a_person_ends_what_the_receiver_asked_to_wait() {
+    let (mut house, delivery) = held().await;
+    assert_eq!(house.engine.registry.send(Retry(delivery)).await.unwrap().unwrap(), Answer::Done);
+    assert_eq!(house.attempts(1).await[0].attempt.number, 2);
+}
+
+#[actix::test]
+async fn settings_that_change_at_a_reload_end_what_the_old_receiver_asked_to_wait() {
+    let (mut house, _) = held().await;
+    house.engine.registry.send(Reload(settings(vec![busy()]))).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(house.watched.try_recv().is_err(), "nothing changed");
+    let moved = Subscription { mark: 1, ..healthy("busy") };
+    house.engine.registry.send(Reload(settings(vec![moved]))).await.unwrap().unwrap();
+    assert_eq!(house.attempts(1).await[0].state, State::Delivered);
 }
 
 #[actix::test]

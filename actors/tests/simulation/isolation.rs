@@ -45,6 +45,7 @@ fn p99(case: &Case) -> Duration {
             circuit: None,
             limits: BatchLimits::ONE,
             timeout: Duration::from_secs(15),
+            mark: 0,
             active: true,
         };
         world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });

@@ -12,6 +12,7 @@ mod people;
 mod receiver;
 mod seams;
 mod store;
+mod wishes;
 mod world;
 
 use world::{Sabotage, World};
@@ -121,6 +122,7 @@ fn the_storms_reach_what_they_are_for() {
         sum.deaths,
         sum.deaths_told,
         sum.expired_unprobed,
+        sum.kept,
     ];
     assert!(all.iter().all(|count| *count > 0), "{sum:?}");
 }

@@ -15,13 +15,13 @@ const DURABLE_WITHIN: Duration = Duration::from_millis(25);
 /// What is known of everything.
 #[derive(Default)]
 pub(crate) struct Model {
-    deliveries: BTreeMap<DeliveryId, Known>,
-    leases: BTreeMap<LeaseId, Duration>,
+    pub(crate) deliveries: BTreeMap<DeliveryId, Known>,
+    pub(crate) leases: BTreeMap<LeaseId, Duration>,
     /// Calls under way of the present life of the process.
     calls: BTreeMap<SubscriptionId, BTreeSet<(u64, CallId)>>,
-    in_flight: BTreeMap<DeliveryId, (u64, CallId, LeaseId)>,
-    slow_until: BTreeMap<SubscriptionId, Duration>,
-    unsettled: usize,
+    pub(crate) in_flight: BTreeMap<DeliveryId, (u64, CallId, LeaseId)>,
+    pub(crate) slow_until: BTreeMap<SubscriptionId, Duration>,
+    pub(crate) unsettled: usize,
     news_dead: u64,
     deaths: u64,
     deaths_unprobed: u64,
@@ -29,18 +29,36 @@ pub(crate) struct Model {
 
 /// What is known of one delivery.
 #[derive(Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     recorded_at: Duration,
     accepted: bool,
     accepted_at: Option<Duration>,
     /// Attempts that the store took, with what followed.
-    applied: Vec<(u32, AttemptOutcome)>,
+    pub(crate) applied: Vec<(u32, AttemptOutcome)>,
     /// When the store took the last settlement: what is younger than [`DURABLE_WITHIN`] may be gone after a crash.
-    settled_at: Duration,
-    end: Option<Then>,
-    not_before: Duration,
+    pub(crate) settled_at: Duration,
+    pub(crate) end: Option<Then>,
+    pub(crate) not_before: Duration,
     /// How often a receiver saw it.
     seen: u32,
+    /// A person cancelled it last: nothing new is given out, and what was given out may still arrive.
+    pub(crate) cancelled: bool,
+    /// A person asked for it once: what was not charged may be forgotten.
+    pub(crate) asked: bool,
+    /// A person asked for it since the store took the last attempt: what follows the next one may come at once.
+    pub(crate) hurried: bool,
+}
+
+impl Known {
+    /// The state that it is in.
+    pub(crate) const fn state(&self) -> State {
+        match &self.end {
+            Some(Then::Delivered) => State::Delivered,
+            _ if self.cancelled => State::Cancelled,
+            Some(_) => State::Dead,
+            None => State::Pending,
+        }
+    }
 }
 
 impl Model {
@@ -73,6 +91,9 @@ impl World {
 
     pub(crate) fn model_claimed(&mut self, claimed: &Claimed, want: Want) {
         for leased in &claimed.deliveries {
+            if self.model.deliveries.get(&leased.delivery).is_some_and(|known| known.state().is_settled()) {
+                self.problems.push(format!("{} is settled, and is given out", leased.delivery));
+            }
             self.model.leases.insert(leased.lease, self.now + want.lease);
         }
     }
@@ -104,9 +125,12 @@ impl World {
             };
             let Some(known) = self.model.deliveries.get_mut(&id) else { continue };
             let kept = view.row.attempt_count as usize;
-            let ended = known.end.is_some();
+            let ended = known.state().is_settled();
             if kept == known.applied.len() && view.row.state.is_settled() == ended {
                 continue;
+            }
+            if known.cancelled && !view.row.state.is_settled() {
+                self.problems.push(format!("{id} lost a cancellation"));
             }
             if kept > known.applied.len() || (view.row.state.is_settled() && !ended) {
                 self.problems.push(format!("{id} has more attempts after a crash than before"));
@@ -117,8 +141,11 @@ impl World {
             self.seen.forgotten += 1;
             known.applied.truncate(kept);
             known.not_before = Duration::ZERO;
-            if ended && !view.row.state.is_settled() {
+            if view.row.state == State::Cancelled {
                 known.end = None;
+            }
+            if ended && !view.row.state.is_settled() {
+                (known.end, known.cancelled) = (None, false);
                 self.model.unsettled += 1;
             }
         }
@@ -213,7 +240,7 @@ impl World {
         let charged = known.applied.iter().filter(|(_, o)| is_charged(*o)).count() as u32;
         let age = self.now - known.recorded_at;
         // After a crash it is forgotten which attempts were not to be charged.
-        let most = if self.crashes > 0 { known.applied.len() as u32 } else { charged };
+        let most = if self.crashes > 0 || known.asked { known.applied.len() as u32 } else { charged };
         match &settlement.then {
             Then::Delivered if last != Some(AttemptOutcome::Delivered) || !known.accepted => {
                 wrong.push(format!("{id} is settled as delivered after {last:?}, accepted: {}", known.accepted));
@@ -244,12 +271,18 @@ impl World {
                 }
                 // The store counts in milliseconds.
                 known.not_before = (self.now + *wait).saturating_sub(Duration::from_millis(1));
+                if std::mem::take(&mut known.hurried) {
+                    known.not_before = Duration::ZERO;
+                }
             }
             Then::Delivered | Then::Release => {}
         }
+        if known.cancelled && !matches!(settlement.then, Then::Delivered | Then::Release) {
+            wrong.push(format!("{id} was cancelled, and {:?} took effect", settlement.then));
+        }
         if matches!(settlement.then, Then::Delivered | Then::Dead(_)) {
             known.end = Some(settlement.then.clone());
-            self.model.unsettled -= 1;
+            self.model.unsettled -= usize::from(!known.cancelled);
         }
         self.problems.extend(wrong);
     }
@@ -270,21 +303,18 @@ pub(crate) fn judge(world: &mut World) -> Vec<String> {
             continue;
         };
         let lane = &world.lanes[&id.subscription];
-        let expected = match &known.end {
-            Some(Then::Delivered) => State::Delivered,
-            Some(_) => State::Dead,
-            None => {
-                wrong.push(format!("{id} is not settled: {:?} of {}, {known:?}", view.row.state, lane.name));
-                continue;
-            }
-        };
+        let expected = known.state();
+        if !expected.is_settled() {
+            wrong.push(format!("{id} is not settled: {:?} of {}, {known:?}", view.row.state, lane.name));
+            continue;
+        }
         if view.row.state != expected {
             wrong.push(format!("{id} is {:?}, the model says {expected:?}", view.row.state));
         }
         let unbounded =
             lane.terms.retry.attempts.is_none() && lane.terms.retry.give_up_after > Duration::from_secs(1_000_000);
         let refused = known.applied.iter().any(|(_, o)| *o == AttemptOutcome::Rejected);
-        if unbounded && lane.nature.ends == crate::receiver::Mood::Accepts && !refused && expected != State::Delivered {
+        if unbounded && lane.nature.ends == crate::receiver::Mood::Accepts && !refused && expected == State::Dead {
             wrong.push(format!("{id} is {expected:?} although its receiver takes everything in the end"));
         }
         if view.row.attempt_count as usize != known.applied.len() || known.seen < view.row.attempt_count {

@@ -28,6 +28,7 @@ impl World {
                 self.at(at, None, move |world| world.unlist(id, pause));
             }
         }
+        self.plan_wishes();
         for _ in 0..self.dice.between(0, 3) {
             let at = within(self);
             self.at(at, None, World::crash);
@@ -106,6 +107,7 @@ impl World {
         // Sometimes nobody tells the scheduler, which must find out by itself.
         if self.dice.chance(0.85) {
             self.tell(vec![Input::Standing { subscription: id, active: true }]);
+            self.hurry(id);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
 use crate::store::{Hints, SimStore};
-use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms};
+use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms, Told};
 use posthaste_actors::settings::Circuit;
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
@@ -47,6 +47,8 @@ pub(crate) struct Reached {
     pub(crate) deaths_told: u64,
     /// Deliveries that died in an open circuit without another attempt.
     pub(crate) expired_unprobed: u64,
+    /// Attempts after which a delivery was what a person had wanted meanwhile.
+    pub(crate) kept: u64,
 }
 
 impl Reached {
@@ -59,6 +61,7 @@ impl Reached {
         self.deaths += other.deaths;
         self.deaths_told += other.deaths_told;
         self.expired_unprobed += other.expired_unprobed;
+        self.kept += other.kept;
     }
 }
 
@@ -197,6 +200,7 @@ impl World {
             }),
             limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize },
             timeout: dice.millis(500, 10_000),
+            mark: 0,
             active: true,
         }
     }
@@ -327,7 +331,7 @@ impl World {
                     }
                 }
             }
-            Action::Settle { settlements, .. } => self.later(move |world| world.settle(settlements)),
+            Action::Settle { settlements, told } => self.later(move |world| world.settle(settlements, told)),
             Action::Renew { subscription, leases, lease, until } => self.later(move |world| {
                 let kept = if world.fault(0.2) {
                     None
@@ -380,11 +384,15 @@ impl World {
         }
     }
 
-    fn settle(&mut self, mut settlements: Vec<Settlement>) {
+    fn settle(&mut self, mut settlements: Vec<Settlement>, told: Vec<Told>) {
         let (lost_before, lost_after) = (self.fault(0.02), self.fault(0.02));
         if lost_before {
-            self.answer(Input::NotSettled(settlements));
+            self.answer(Input::NotSettled { settlements, told });
             return;
+        }
+        let tried: Vec<_> = settlements.iter().filter(|s| s.attempt.is_some()).map(|s| s.delivery).collect();
+        if told.iter().map(|t| t.delivery).ne(tried) {
+            self.problems.push("what is told is not what is settled".into());
         }
         for settlement in &mut settlements {
             let breaks = matches!(settlement.then, Then::RetryIn(_)) && self.dice.chance(0.05);
@@ -396,8 +404,10 @@ impl World {
         }
         let answers = self.ask(self.store.outbox.settle(settlements.clone())).unwrap();
         for (settlement, answer) in settlements.iter().zip(&answers) {
-            if *answer == Settled::Applied {
-                self.model_settled(settlement);
+            match answer {
+                Settled::Applied => self.model_settled(settlement),
+                Settled::Kept(state) => self.model_kept(settlement, *state),
+                Settled::LeaseLost => {}
             }
         }
         // Durable within 20 ms, or with whatever is synced before.
@@ -409,6 +419,10 @@ impl World {
             self.at(wait, None, World::crash);
         }
         // The store did it, and its answer was an error: told again, it finds the leases gone.
-        self.answer(if lost_after { Input::NotSettled(settlements) } else { Input::Settled { settlements, answers } });
+        self.answer(if lost_after {
+            Input::NotSettled { settlements, told }
+        } else {
+            Input::Settled { settlements, answers }
+        });
     }
 }

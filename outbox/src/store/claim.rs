@@ -221,11 +221,14 @@ impl Store {
                 if lease.wish == Some(Wish::Retry) {
                     due.push(id.subscription);
                 }
-                match steps::settle(&lease, settlement, at) {
-                    Some(entry) => inner.enter(about, entry),
-                    None => inner.ledger.release(key),
-                }
-                Settled::Applied
+                let asked = steps::asked(&settlement.then);
+                let Some(entry) = steps::settle(&lease, settlement, at) else {
+                    inner.ledger.release(key);
+                    return Settled::Applied;
+                };
+                let after = entry.after;
+                inner.enter(about, entry);
+                steps::settled(asked, after)
             })
             .collect();
         let to_write = inner.overlay.waiting() > 0;

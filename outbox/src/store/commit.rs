@@ -11,8 +11,8 @@ use crate::idempotency::Known;
 use crate::ledger::Ledger;
 use crate::query::EventRow;
 use crate::rows::{self, Born, Head, Kind};
-use crate::{Epoch, RecordError, Recorded, StoreError};
-use posthaste_events::{EventId, Prepared, SubscriptionId};
+use crate::{Epoch, RecordError, Recorded, Refused, StoreError};
+use posthaste_events::{DeliveryId, EventId, Prepared, SubscriptionId};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -115,7 +115,8 @@ impl Store {
             self.note(generation, &added, &plan.entries, &carry);
         }
         drop(active);
-        let due = self.take_effect(writer, &mut plan);
+        let (due, refused) = self.take_effect(writer, &mut plan);
+        self.refusals.tell(&refused);
         // Before the answers, so that who was answered finds that the hint was given.
         self.hint(&due);
         for job in plan.accepted {
@@ -319,12 +320,12 @@ impl Store {
         });
     }
 
-    /// Lets what is durable take effect; who has something due.
-    fn take_effect(&self, writer: &mut Writer, plan: &mut Plan) -> Vec<SubscriptionId> {
+    /// Lets what is durable take effect; who has something due, and what was dead at birth.
+    fn take_effect(&self, writer: &mut Writer, plan: &mut Plan) -> (Vec<SubscriptionId>, Vec<Refused>) {
         for (key, known) in std::mem::take(&mut plan.keys) {
             writer.keys.insert(key, known);
         }
-        let mut due = BTreeSet::new();
+        let (mut due, mut refused) = (BTreeSet::new(), Vec::new());
         let news = std::mem::take(&mut plan.news);
         self.recorded.fetch_add(news.len() as u64, Ordering::Relaxed);
         let mut inner = self.inner();
@@ -332,6 +333,12 @@ impl Store {
         for new in news {
             let sequence = new.id.sequence();
             inner.committed = inner.committed.max(sequence);
+            let origin = new.prepared.facts.origin;
+            let dead = new.owed.iter().filter(|(_, born)| !born.owed());
+            refused.extend(dead.map(|(subscription, _)| {
+                let delivery = DeliveryId { event: new.id, subscription: *subscription };
+                Refused { delivery, origin }
+            }));
             let mut owed = false;
             for (subscription, _) in new.owed.iter().filter(|(_, born)| born.owed()) {
                 inner.ledger.owe(*subscription, sequence);
@@ -343,7 +350,7 @@ impl Store {
                 inner.cache.put(EventRow { id: new.id, facts, payloads });
             }
         }
-        due.into_iter().collect()
+        (due.into_iter().collect(), refused)
     }
 
     /// Leaves a generation in which a write or a sync failed: it is never written again, and what the batch recorded

@@ -30,6 +30,7 @@ use crate::disk::{Disk, DiskError, Generation};
 use crate::idempotency::Keys;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
+use crate::refusals::Refusals;
 use crate::steps::Moment;
 use crate::time::OutboxTime;
 use crate::{Health, StoreError, Tell};
@@ -58,6 +59,7 @@ pub(crate) struct Store {
     /// Generations that nobody needs and that could not be removed yet.
     dying: Mutex<BTreeSet<Generation>>,
     tell: Mutex<Option<Arc<Tell>>>,
+    pub(crate) refusals: Refusals,
     /// Why nothing new is taken, where that is so.
     refusing: Mutex<Option<String>>,
     closed: AtomicBool,

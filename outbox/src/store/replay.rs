@@ -84,6 +84,7 @@ impl Store {
             catalog: Mutex::new(catalog),
             dying: Mutex::new(BTreeSet::new()),
             tell: Mutex::new(None),
+            refusals: crate::refusals::Refusals::default(),
             refusing: Mutex::new(None),
             closed: AtomicBool::new(false),
             recorded: AtomicU64::new(0),

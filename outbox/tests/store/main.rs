@@ -57,6 +57,7 @@ conformance! {
     a_repeated_key_answers_what_the_first_answered,
     a_key_is_forgotten_once_its_time_is_over,
     one_conflicting_key_refuses_the_whole_array,
+    whoever_asked_is_told_what_was_dead_at_birth,
     a_delivery_beyond_the_backlog_is_dead_at_birth_and_can_be_asked_for,
     a_claim_is_bounded_by_count_and_by_bytes_but_gives_at_least_one,
     a_leased_delivery_is_offered_to_nobody_until_its_lease_ends,

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use crate::listings::{all_events, pages_of_events};
-use posthaste_events::{AttemptOutcome, DeliveryId, EventId, Payloads, State, SubscriptionId, Timestamp};
+use posthaste_events::{AttemptOutcome, DeliveryId, EventId, Origin, Payloads, State, SubscriptionId, Timestamp};
 use posthaste_outbox::*;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -373,6 +373,19 @@ pub(crate) async fn whoever_asked_is_told_what_became_due(stores: Stores) {
     take();
     f.outbox.set_standing(ids[0], Standing::Active).await.unwrap();
     assert_eq!(take(), HashSet::from([ids[0]]));
+}
+
+pub(crate) async fn whoever_asked_is_told_what_was_dead_at_birth(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll_bounded(&["a", "b"], 1).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    f.outbox.on_refused(Box::new(move |refused| heard.lock().unwrap().extend_from_slice(refused)));
+    f.record_one(&ids[..1]).await;
+    assert_eq!(*told.lock().unwrap(), [], "there was room");
+    let second = f.record_one(&ids).await;
+    let delivery = DeliveryId { event: second.id, subscription: ids[0] };
+    assert_eq!(*told.lock().unwrap(), [Refused { delivery, origin: Origin::Record }]);
 }
 
 pub(crate) async fn health_counts_what_is_owed_and_leased(stores: Stores) {

@@ -89,6 +89,10 @@ impl Outbox for Stepped {
         self.outbox.on_due(tell);
     }
 
+    fn on_refused(&self, tell: Box<TellRefused>) {
+        self.outbox.on_refused(tell);
+    }
+
     fn health(&self) -> Health {
         self.outbox.health()
     }

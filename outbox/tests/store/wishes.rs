@@ -61,7 +61,11 @@ pub(crate) async fn what_comes_of_the_attempt_at_a_cancelled_one_is_kept_and_an_
         f.clock.forward(20 * SECOND);
         assert_eq!(f.outbox.renew(vec![leased.lease], 30 * SECOND).await.unwrap(), [true], "it goes on");
         f.clock.forward(20 * SECOND);
-        assert_eq!(f.settle(&leased, then.clone()).await, Settled::Applied);
+        let did = match then {
+            Then::Delivered | Then::Release => Settled::Applied,
+            Then::RetryIn(_) | Then::Dead(_) => Settled::Kept(State::Cancelled),
+        };
+        assert_eq!(f.settle(&leased, then.clone()).await, did);
         let view = f.view(&leased).await;
         assert_eq!((view.row.state, view.row.attempt_count), (state, attempts), "{then:?}");
         assert_eq!(view.attempts.len(), attempts as usize);
@@ -102,6 +106,9 @@ pub(crate) async fn a_wish_gives_no_second_lease_while_the_first_is_held(stores:
             assert_eq!(f.outbox.health().owed, 1);
             let tried = matches!(then, Some(Then::RetryIn(_) | Then::Dead(_)));
             match &then {
+                Some(then @ Then::Dead(_)) => {
+                    assert_eq!(f.settle(&leased, then.clone()).await, Settled::Kept(State::Pending));
+                }
                 Some(then) => assert_eq!(f.settle(&leased, then.clone()).await, Settled::Applied),
                 None => f.clock.forward(SECOND),
             }

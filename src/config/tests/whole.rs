@@ -70,6 +70,17 @@ fn what_comes_from_outside_is_listed_as_it_was_written() {
 }
 
 #[test]
+fn a_subscription_has_another_mark_where_its_settings_or_the_hidden_part_of_its_url_changed() {
+    let mark = |text: &str| load_text(text, &[]).unwrap().subscriptions[0].mark;
+    let good = mark(GOOD);
+    assert_eq!(mark(&with("[outbox]", "\n\n[outbox]")), good, "where it stands is nothing of it");
+    assert_eq!(mark(&with("initial = \"5s\"", "initial = \"6s\"")), good);
+    for (old, new) in [("com/hooks", "com/other"), ("\"2s\"", "\"3s\"")] {
+        assert_ne!(mark(&with(old, new)), good, "{new}");
+    }
+}
+
+#[test]
 fn a_variable_overrides_a_key() {
     let env = [
         ("POSTHASTE__DAEMON__LISTEN", "127.0.0.1:77"),

@@ -192,6 +192,7 @@ fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outc
         retry: RetryPolicy::default(),
         concurrency: 4,
         circuit: None,
+        mark: 0,
         shown: [("deliveree".to_owned(), "test".into())].into_iter().collect(),
         make: Arc::new(make),
     }
