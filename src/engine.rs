@@ -16,6 +16,7 @@ use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
 use actix::Addr;
+use futures_util::FutureExt as _;
 use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
 use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
@@ -200,7 +201,7 @@ impl Engine {
 /// Where the console prints: a queue, so that a stuck terminal stops no other delivery.
 fn console() -> io::Result<(Printer, LinesGuard)> {
     let (lines, guard) = Lines::start("console", io::stdout(), CONSOLE_QUEUE_MAX, Box::new(|| None))?;
-    let print = move |line: &str| lines.put(format!("{line}\n").into_bytes()).map_err(io::Error::other);
+    let print = move |line: &str| lines.write(format!("{line}\n").into_bytes()).boxed();
     Ok((Arc::new(print), guard))
 }
 
@@ -327,6 +328,57 @@ mod tests {
         engine.stop(Duration::from_secs(1)).await.unwrap();
         assert!(matches!(engine.record(draft("a:b")).await, Err(NotRecorded::Refused(_))));
         engine.stop(Duration::ZERO).await.unwrap();
+    }
+
+    /// Answers every request on loopback with 204; its port.
+    async fn receiver() -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(|_: hyper::Request<hyper::body::Incoming>| async {
+                    let none = http_body_util::Empty::<bytes::Bytes>::new();
+                    hyper::Response::builder().status(204).body(none)
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_closes_a_network_stops_deliveries_to_it_even_over_an_open_connection() {
+        let home = tempfile::tempdir().unwrap();
+        let port = receiver().await;
+        let config = |networks: &str| {
+            let file = home.path().join("config.toml");
+            let text = format!(
+                "outbox.engine = \"memory\"\ncatalogue = {{ files = [], undeclared = \"accept\" }}\n\
+                 network.allow_networks = [{networks}]\n\n[[subscription]]\nname = \"ops\"\ndeliveree = \"webhook\"\n\
+                 events = [\"a:**\"]\nurl = \"http://localhost:{port}/\"\n\
+                 secrets = [\"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            crate::config::load(&file, &crate::config::Env::new()).unwrap()
+        };
+        let open = "\"127.0.0.0/8\", \"::1/128\"";
+        let engine = Engine::start(&config(open)).await.unwrap();
+        let mut attempts = engine.watch().await.unwrap();
+        let mut ends = Vec::new();
+        for networks in [open, "", open] {
+            engine.reload(&config(networks)).await.unwrap();
+            let event = engine.record(draft("a:b")).await.unwrap().id;
+            loop {
+                let watched = tokio::time::timeout(Duration::from_secs(10), attempts.recv()).await.unwrap().unwrap();
+                if watched.event == event {
+                    ends.push(watched.state == posthaste_events::State::Delivered);
+                    break;
+                }
+            }
+        }
+        assert_eq!(ends, [true, false, true]);
+        engine.stop(Duration::from_secs(1)).await.unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Bytes that are written with one call, about.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -36,9 +37,14 @@ pub(crate) struct LinesGuard {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
+    /// A line of somebody who waits to hear what became of it.
+    Told(Vec<u8>, Teller),
     /// Wakes the writer to look whether it should end.
     Look,
 }
+
+/// Where somebody waits for what became of a line.
+type Teller = oneshot::Sender<io::Result<()>>;
 
 /// Asked before each piece is written for something to be said behind it.
 pub(crate) type Remark = dyn FnMut() -> Option<String> + Send;
@@ -75,6 +81,22 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// Puts a line, its end included, and never waits; the future that is returned does, until the line was written.
+    /// Dropped before its turn, it takes the line back.
+    ///
+    /// # Errors
+    /// There was no room, the write failed, or the writer ended before its turn: the line may be there in part.
+    pub(crate) fn write(&self, line: Vec<u8>) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let (tell, told) = oneshot::channel();
+        let put = self.0.try_send(Entry::Told(line, tell)).map_err(|_: TrySendError<_>| io::Error::other(NoRoom));
+        async move {
+            put?;
+            told.await.unwrap_or_else(|_| Err(io::Error::other("nobody writes any more")))
+        }
+    }
+}
+
 impl Drop for LinesGuard {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::SeqCst);
@@ -86,27 +108,38 @@ impl Drop for LinesGuard {
 }
 
 fn write_all(mut out: impl Write, entries: &Receiver<Entry>, ending: &AtomicBool, mut remark: Box<Remark>) {
-    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    let (mut piece, mut tellers) = (Vec::with_capacity(PIECE_BYTES), Vec::new());
     loop {
         // What was put before the end is written; what comes behind it has no promise.
         let first = if ending.load(Ordering::SeqCst) { entries.try_recv().ok() } else { entries.recv().ok() };
         let Some(first) = first else { return };
-        gather(first, entries, &mut piece);
+        gather(first, entries, &mut piece, &mut tellers);
         if let Some(remark) = remark() {
             piece.extend_from_slice(remark.as_bytes());
         }
-        // Whoever reads it may be gone; there is no other place to say so.
-        let _ = out.write_all(&piece).and_then(|()| out.flush());
+        // Whoever reads it may be gone: those who wait are told so, there is no other place to say it.
+        let written = out.write_all(&piece).and_then(|()| out.flush());
         piece.clear();
+        for teller in tellers.drain(..) {
+            // Which lines of a piece arrived before an error nobody knows; they share it.
+            let told = written.as_ref().map_or_else(|e| Err(io::Error::new(e.kind(), e.to_string())), |()| Ok(()));
+            // Whoever stopped waiting has counted it as not written.
+            let _ = teller.send(told);
+        }
     }
 }
 
 /// Takes as many lines as there are, up to about [`PIECE_BYTES`].
-fn gather(first: Entry, entries: &Receiver<Entry>, piece: &mut Vec<u8>) {
+fn gather(first: Entry, entries: &Receiver<Entry>, piece: &mut Vec<u8>, tellers: &mut Vec<Teller>) {
     let mut next = Some(first);
     while let Some(entry) = next.take() {
-        if let Entry::Line(line) = entry {
-            piece.extend_from_slice(&line);
+        match entry {
+            Entry::Line(line) => piece.extend_from_slice(&line),
+            Entry::Told(line, teller) if !teller.is_closed() => {
+                piece.extend_from_slice(&line);
+                tellers.push(teller);
+            }
+            Entry::Told(..) | Entry::Look => {}
         }
         if piece.len() < PIECE_BYTES {
             next = entries.try_recv().ok();
@@ -145,6 +178,7 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn what_was_put_is_written_in_order_before_the_end() {
@@ -164,5 +198,63 @@ mod tests {
         // None of these waits, or the test would never end. At most four wait and one piece is being written.
         let refused = (0..100).filter(|_| lines.put(b"line\n".to_vec()).is_err()).count();
         assert!(refused > 0);
+    }
+
+    #[tokio::test]
+    async fn a_line_is_told_to_be_written_only_after_the_write() {
+        let sink = Sink::default();
+        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Box::new(|| None)).unwrap();
+        let stuck = sink.held();
+        let mut written = Box::pin(lines.write(b"line\n".to_vec()));
+        assert!(written.as_mut().now_or_never().is_none(), "told while the stream was stuck");
+        drop(stuck);
+        written.await.unwrap();
+        assert_eq!(sink.text(), "line\n");
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_is_told_to_every_line_of_its_piece_and_the_next_is_tried() {
+        let sink = Sink::default();
+        let broken = Arc::new(AtomicBool::new(true));
+        let out = Breaks { sink: sink.clone(), broken: Arc::clone(&broken) };
+        let (lines, _guard) = Lines::start("test", out, 4, Box::new(|| None)).unwrap();
+        let both = [lines.write(b"a\n".to_vec()), lines.write(b"b\n".to_vec())];
+        for written in both {
+            assert_eq!(written.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        }
+        broken.store(false, Ordering::SeqCst);
+        lines.write(b"c\n".to_vec()).await.unwrap();
+        assert_eq!(sink.text(), "c\n");
+    }
+
+    #[test]
+    fn a_line_that_nobody_waits_for_any_more_is_not_written() {
+        let (queue, entries) = sync_channel(4);
+        let lines = Lines(queue);
+        drop(lines.write(b"given up\n".to_vec()));
+        let kept = lines.write(b"kept\n".to_vec());
+        let (mut piece, mut tellers) = (Vec::new(), Vec::new());
+        gather(entries.try_recv().unwrap(), &entries, &mut piece, &mut tellers);
+        assert_eq!((piece.as_slice(), tellers.len()), (&b"kept\n"[..], 1));
+        drop(kept);
+    }
+
+    /// A pipe whose reader is gone, as long as it is broken.
+    struct Breaks {
+        sink: Sink,
+        broken: Arc<AtomicBool>,
+    }
+
+    impl Write for Breaks {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.broken.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.sink.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

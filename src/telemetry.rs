@@ -15,8 +15,11 @@ const LINE_MAX: usize = 8 * 1024;
 /// Lines that may wait to be written.
 const QUEUE_MAX: usize = 8_192;
 
-/// What is logged where nothing is said: the HTTP server's own steps are nobody's news.
-const DEFAULT_LEVEL: &str = "info,actix_server=warn";
+/// What is logged where nothing is said.
+const DEFAULT_LEVEL: &str = "info";
+/// Said of the HTTP server's libraries unless a filter names them itself: their steps are nobody's news, and whoever
+/// sends what is no HTTP must not be able to fill the log.
+const LIBRARIES: &str = "actix_http=off,actix_server=warn";
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -50,11 +53,8 @@ pub struct LogGuard {
 /// # Errors
 /// The filter cannot be read, or logs go elsewhere already.
 pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
-    let filter = match level {
-        Some(level) => EnvFilter::try_new(level)?,
-        None if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() => EnvFilter::try_from_default_env()?,
-        None => EnvFilter::new(DEFAULT_LEVEL),
-    };
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let filter = filter(level.or(from_environment.as_deref()).unwrap_or(DEFAULT_LEVEL))?;
     let colors = io::stderr().is_terminal();
     let (lines, guard) = Lines::start("log", io::stderr(), QUEUE_MAX, notices(format, &DROPPED))?;
     let place = Place { lines, dropped: &DROPPED };
@@ -65,6 +65,11 @@ pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard>
     };
     started.map_err(|e| anyhow::anyhow!("logs cannot be started: {e}"))?;
     Ok(LogGuard { _lines: guard })
+}
+
+/// What is logged of everything that could be; of two words on the same target the later counts.
+fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("{LIBRARIES},{level}"))
 }
 
 /// Tells, once there is room again, how many lines are missing.
@@ -147,6 +152,27 @@ mod tests {
         drop(guard);
         let lengths: Vec<_> = sink.text().lines().map(str::len).collect();
         assert_eq!(lengths, [5, LINE_MAX]);
+    }
+
+    #[test]
+    fn the_http_library_says_nothing_unless_the_filter_names_it() {
+        for (level, expected) in [("info", "ours\n"), ("trace", "ours\n"), ("info,actix_http=error", "theirs\nours\n")]
+        {
+            static DROPPED: AtomicU64 = AtomicU64::new(0);
+            let sink = Sink::default();
+            let (lines, guard) = Lines::start("test", sink.clone(), 16, notices(LogFormat::Human, &DROPPED)).unwrap();
+            let place = Place { lines, dropped: &DROPPED };
+            let build = tracing_subscriber::fmt().with_env_filter(filter(level).unwrap()).with_writer(place);
+            let bare = build.without_time().with_level(false).with_target(false).with_ansi(false).finish();
+            tracing::subscriber::with_default(bare, || {
+                tracing::error!(target: "actix_http::h1::dispatcher", "theirs");
+                tracing::info!("ours");
+            });
+            drop(guard);
+            let text = sink.text();
+            let words: String = text.lines().map(|l| format!("{}\n", l.trim())).collect();
+            assert_eq!(words, expected, "{level}");
+        }
     }
 
     #[test]

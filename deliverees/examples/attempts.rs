@@ -83,7 +83,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let kind = kinds.get("webhook").ok_or("no such kind")?;
     let options = options.as_object().ok_or("not an object")?;
     let parsed = (kind.parse)(options, &guard).map_err(|problems| format!("{problems:?}"))?;
-    let tools = Tools { http: Http::new(guard), clock: Arc::new(WallClock), print: Arc::new(|_| Ok(())) };
+    let tools = Tools {
+        http: Http::new(guard),
+        clock: Arc::new(WallClock),
+        print: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
+    };
     let webhook = parsed.make(tools)();
     let body =
         format!(r#"{{"type":"a:b","timestamp":"2026-01-31T12:00:00.000Z","data":{{"x":"{}"}}}}"#, "x".repeat(230));

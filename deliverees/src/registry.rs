@@ -7,17 +7,17 @@ use crate::guard::Guard;
 use crate::http::Http;
 use crate::options::{Options, Problem};
 use crate::{console, webhook};
-use posthaste_events::AnyDeliveree;
 use posthaste_events::seams::Clock;
+use posthaste_events::{AnyDeliveree, BoxFuture};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Writes one line, without its end, to where people look. It is called from the deliveries themselves: it must not
-/// block for long. An error makes the delivery a retry.
-pub type Printer = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+/// Writes one line, without its end, to where people look. The call itself must not block; its future is ready once the
+/// line was written, or why it was not, which makes the delivery a retry. Lines are written in the order of the calls.
+pub type Printer = Arc<dyn Fn(&str) -> BoxFuture<io::Result<()>> + Send + Sync>;
 
 /// What every deliveree is made with; shared by all of them.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
 
 /// Options that were read and found good.
 pub struct Parsed {
-    /// The settings of the kind without anything secret: a URL is its origin only, sensitive headers are masked.
+    /// The settings of the kind without anything secret: a URL is its origin only, the values of headers are masked.
     pub shown: Map<String, Value>,
     /// What `?reveal=url` shows in place of the same keys in `shown`; empty for most kinds.
     pub revealed: Map<String, Value>,

@@ -39,15 +39,17 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(daemon: &Daemon) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::Usage(format!("--url {}: {why}", plain(&daemon.url)));
-        let base = Url::parse(&daemon.url).map_err(|e| wrong(&e.to_string()))?;
+        let env = super::environment();
+        let url = daemon.url(&env);
+        let wrong = |why: &str| Failure::Usage(format!("--url {}: {why}", plain(&url)));
+        let base = Url::parse(&url).map_err(|e| wrong(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(wrong("write an absolute http or https URL, such as http://127.0.0.1:8321"));
         }
         if !base.username().is_empty() || base.password().is_some() {
             return Err(Failure::Usage("--url: a user or password is not taken; use --token".to_owned()));
         }
-        let authorization = match &daemon.token {
+        let authorization = match daemon.token(&env) {
             None => None,
             Some(token) => {
                 let mut value = HeaderValue::try_from(format!("Bearer {token}"))

@@ -48,15 +48,29 @@ enum Command {
     Listen(listen::Listen),
 }
 
-/// Which daemon a command talks to.
+/// The daemon of whoever names none.
+const URL_DEFAULT: &str = "http://127.0.0.1:8321";
+
+/// Which daemon a command talks to. The environment is asked here and not by clap, whose complaints would name as
+/// required what stands there.
 #[derive(Debug, Args)]
 struct Daemon {
-    /// The daemon's URL.
-    #[arg(long, env = "POSTHASTE_URL", default_value = "http://127.0.0.1:8321")]
-    url: String,
-    /// A token of the daemon's.
-    #[arg(long, env = "POSTHASTE_TOKEN", hide_env_values = true)]
+    /// The daemon's URL [env: POSTHASTE_URL] [default: http://127.0.0.1:8321].
+    #[arg(long, global = true)]
+    url: Option<String>,
+    /// A token of the daemon's [env: POSTHASTE_TOKEN].
+    #[arg(long, global = true)]
     token: Option<String>,
+}
+
+impl Daemon {
+    fn url(&self, env: &crate::config::Env) -> String {
+        self.url.clone().or_else(|| env.get("POSTHASTE_URL").cloned()).unwrap_or_else(|| URL_DEFAULT.to_owned())
+    }
+
+    fn token(&self, env: &crate::config::Env) -> Option<String> {
+        self.token.clone().or_else(|| env.get("POSTHASTE_TOKEN").cloned())
+    }
 }
 
 /// Why a command did not do its work.

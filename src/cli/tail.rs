@@ -13,7 +13,7 @@ pub(super) struct Tail {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
 }
 
 pub(super) async fn run(tail: Tail, output: &mut Output) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! `[daemon]` and `[network]`: where the daemon listens and keeps its data, whom it trusts, what deliveries may dial.
 
 use super::nearest;
-use super::node::quoted;
+use super::node::Value;
 use super::section::Section;
 use ipnet::IpNet;
 use std::fmt;
@@ -129,22 +129,27 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
 }
 
 fn read_tokens(section: &mut Section<'_, '_>) -> Vec<Token> {
-    let Some(nodes) = section.array("tokens") else { return Vec::new() };
-    let mut tokens: Vec<Token> = Vec::new();
-    for (at, node) in nodes.iter().enumerate() {
+    let Some(node) = section.node("tokens") else { return Vec::new() };
+    let Value::Array(nodes) = &node.value else {
+        // A token itself may stand here.
+        let why = format!("is {}, not an array", node.kind());
+        section.unseen(&node.place, "tokens", why, "write tokens = [{ name, token, scopes }]");
+        return Vec::new();
+    };
+    let mut tokens: Vec<(usize, Token)> = Vec::new();
+    for (node, at) in nodes.iter().zip(1..) {
         let place = node.place.clone();
-        let token =
-            read_token(Section::of(node, &place, format!("[daemon]: tokens, entry {}", at + 1), section.problems));
-        let Some(token) = token else { continue };
-        if let Some(other) = tokens.iter().find(|t| t.name == token.name || t.token == token.token) {
+        let scope = format!("[daemon]: tokens, entry {at}");
+        let Some(token) = read_token(Section::of(node, &place, scope, section.problems).hushed()) else { continue };
+        if let Some((first, other)) = tokens.iter().find(|(_, t)| t.name == token.name || t.token == token.token) {
             let what = if other.name == token.name { "name" } else { "token" };
-            let why = format!("{} has the same {what} as another entry", quoted(&token.name));
-            section.unseen(&place, "tokens", why, "each name and each token stands once");
+            let why = format!("entry {at} has the same {what} as entry {first}");
+            section.unseen(&place, "tokens,", why, "each name and each token stands once");
             continue;
         }
-        tokens.push(token);
+        tokens.push((at, token));
     }
-    tokens
+    tokens.into_iter().map(|(_, token)| token).collect()
 }
 
 /// `None` where something is missing or wrong; that was named then.
@@ -182,10 +187,13 @@ fn read_scopes(section: &mut Section<'_, '_>) -> Vec<Scope> {
         section.unseen(&place, "scopes", "is empty", format!("write some of {}", nearest::listed(&known)));
     }
     let mut scopes = Vec::new();
-    for (word, node) in words {
+    for ((word, node), at) in words.into_iter().zip(1..) {
         match Scope::ALL.iter().find(|(known, _)| *known == word) {
             Some((_, scope)) => scopes.push(*scope),
-            None => section.wrong("scopes", node, "is an unknown scope", nearest::hint(word, &known)),
+            None => {
+                let why = format!("entry {at} is an unknown scope");
+                section.unseen(&node.place, "scopes,", why, nearest::hint(word, &known));
+            }
         }
     }
     scopes

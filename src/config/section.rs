@@ -19,6 +19,8 @@ pub(super) struct Section<'a, 'p> {
     /// How problems name it: `[retry]`, `subscription "ops"`; nothing for the top.
     pub(super) scope: String,
     known: Vec<&'static str>,
+    /// Whether problems leave out every value that stands here.
+    hushed: bool,
     pub(super) problems: &'p mut Problems,
 }
 
@@ -30,7 +32,12 @@ impl<'a, 'p> Section<'a, 'p> {
 
     /// A table that stands at `place`; in anything else nothing is found.
     pub(super) fn of(node: &'a Node, place: &Place, scope: String, problems: &'p mut Problems) -> Self {
-        Self { entries: node.entries(), place: place.clone(), scope, known: Vec::new(), problems }
+        Self { entries: node.entries(), place: place.clone(), scope, known: Vec::new(), hushed: false, problems }
+    }
+
+    /// The same, whose problems show no value: secrets stand here, and one may stand at another key by mistake.
+    pub(super) fn hushed(self) -> Self {
+        Self { hushed: true, ..self }
     }
 
     /// A table of this one, `[name]` at the top; one without keys where it is absent or something else.
@@ -51,7 +58,7 @@ impl<'a, 'p> Section<'a, 'p> {
                 self.problems.add(&place, format!("{scope} is {}, not a table", entry.node.kind()), hint);
             }
         }
-        Section { entries, place, scope, known: Vec::new(), problems: self.problems }
+        Section { entries, place, scope, known: Vec::new(), hushed: self.hushed, problems: self.problems }
     }
 
     /// Whether a key stands here; asking does not make it known.
@@ -85,9 +92,10 @@ impl<'a, 'p> Section<'a, 'p> {
         self.entry(key).map(|e| &e.node)
     }
 
-    /// A problem with the value of a key, which is shown.
+    /// A problem with the value of a key, which is shown unless the section is hushed.
     pub(super) fn wrong(&mut self, key: &str, node: &Node, why: impl Display, hint: impl Into<String>) {
-        let what = format!("{} {why}", self.named(&format!("{key} = {}", node.shown())));
+        let key = if self.hushed { key.to_owned() } else { format!("{key} = {}", node.shown()) };
+        let what = format!("{} {why}", self.named(&key));
         self.problems.add(&node.place, what, hint);
     }
 

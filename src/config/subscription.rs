@@ -229,7 +229,12 @@ fn unfetched(node: &Node, text: String) -> String {
         Value::Table(entries) => entries.iter().fold(text, |text, e| unfetched(&e.node, text)),
         // What is shorter is no secret, and would be found in any word.
         Value::String(value) if value.len() >= 3 => match node.fetched_by() {
-            Some(written) => text.replace(value.as_str(), written),
+            // A kind may quote it, which writes some characters otherwise.
+            Some(written) => [format!("{value:?}"), json!(value).to_string()]
+                .iter()
+                .map(|quoted| &quoted[1..quoted.len() - 1])
+                .filter(|inner| *inner != value.as_str())
+                .fold(text.replace(value.as_str(), written), |text, inner| text.replace(inner, written)),
             None => text,
         },
         _ => text,

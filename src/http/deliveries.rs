@@ -94,7 +94,7 @@ async fn may_change(
 ) -> Result<(Caller, DeliveryId), Problem> {
     let caller = shared.admit(request, Scope::Manage)?;
     Query::none(request.query_string())?;
-    intake::no_fields(shared.intake.body(request, payload).await?.0.as_ref())?;
+    intake::no_fields(payload).await?;
     let id = id.parse().map_err(|_| missing())?;
     find(shared, &caller, id).await?;
     Ok((caller, id))

@@ -1,15 +1,19 @@
 //! Reads bodies, within bounds: of one body, and of all bodies and events that are under way at once.
 //!
-//! Whatever is offered, memory stays bounded: what does not fit is refused with 503 before it is read.
+//! Whatever is offered, memory stays bounded: what does not fit is refused with 503. Bytes count once they are there, not
+//! when they are announced, and a body that comes too slowly is given up, so that nobody takes the room by waiting.
+//! Requests that take no fields have no part in this: they are answered however much is under way.
 
 use super::problem::Problem;
 use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How many bytes of bodies may be under way, over all callers, beside one body of the largest size.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -17,6 +21,12 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 const EVENTS_MAX: usize = 16_384;
 /// How long a body may take from its first to its last byte.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a body may take to bring [`PROGRESS_BYTES`] or its end, over and over.
+const PROGRESS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// What a body brings at least within [`PROGRESS_WAIT_MAX`].
+const PROGRESS_BYTES: usize = 64 * 1024;
+/// How long a body of a request without fields may be, in bytes.
+const NO_FIELDS_MAX: usize = 1_024;
 /// How much of a refused body is read and forgotten.
 const DISCARD_MAX: usize = 32 * 1024 * 1024;
 /// How long that may take.
@@ -93,28 +103,26 @@ impl Intake {
             discard(payload).await;
             return Err(self.too_large());
         }
-        share.add_bytes(length, self.bytes_max())?;
+        // What does not fit already is refused before it is read.
+        if self.counts.bytes.load(Ordering::Relaxed).saturating_add(length) > self.bytes_max() {
+            return Err(busy());
+        }
         match tokio::time::timeout(BODY_WAIT_MAX, self.collect(payload, &mut share)).await {
             Ok(body) => Ok((body?, share)),
-            Err(_) => Err(Problem::new(
-                actix_web::http::StatusCode::REQUEST_TIMEOUT,
-                format!("the body did not arrive within {} s", BODY_WAIT_MAX.as_secs()),
-            )),
+            Err(_) => Err(late(BODY_WAIT_MAX)),
         }
     }
 
-    async fn collect(&self, mut payload: Payload, share: &mut Share) -> Result<Bytes, Problem> {
+    async fn collect(&self, payload: Payload, share: &mut Share) -> Result<Bytes, Problem> {
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|e| Problem::unreadable(format!("the body broke off: {e}")))?;
+        let mut arriving = Arriving::new(payload);
+        while let Some(chunk) = arriving.next().await? {
             let len = first.len() + rest.len() + chunk.len();
             if len > self.body_max {
-                discard(payload).await;
+                discard(arriving.payload).await;
                 return Err(self.too_large());
             }
-            if let Some(more) = len.checked_sub(share.bytes).filter(|more| *more > 0) {
-                share.add_bytes(more, self.bytes_max())?;
-            }
+            share.add_bytes(chunk.len(), self.bytes_max())?;
             // Most bodies come in one piece, which then needs no copy.
             if first.is_empty() && rest.is_empty() {
                 first = chunk;
@@ -138,6 +146,39 @@ impl Intake {
     }
 }
 
+fn late(waited: Duration) -> Problem {
+    let detail = format!("the body did not arrive within {} s", waited.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+}
+
+/// A body that must make progress.
+struct Arriving {
+    payload: Payload,
+    until: Instant,
+    brought: usize,
+}
+
+impl Arriving {
+    fn new(payload: Payload) -> Self {
+        Self { payload, until: Instant::now() + PROGRESS_WAIT_MAX, brought: 0 }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// 400 where it breaks off, 408 where it comes too slowly.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let arrived = tokio::time::timeout_at(self.until, self.payload.next()).await;
+        let Some(chunk) = arrived.map_err(|_| late(PROGRESS_WAIT_MAX))? else { return Ok(None) };
+        let chunk = chunk.map_err(|e| Problem::unreadable(format!("the body broke off: {e}")))?;
+        self.brought += chunk.len();
+        if self.brought >= PROGRESS_BYTES {
+            (self.brought, self.until) = (0, Instant::now() + PROGRESS_WAIT_MAX);
+        }
+        Ok(Some(chunk))
+    }
+}
+
 /// Reads and forgets the body of a request that was refused, within bounds: a client that reads no answer before it
 /// has sent all would see a broken connection instead.
 pub(crate) async fn discard(mut payload: Payload) {
@@ -154,15 +195,28 @@ pub(crate) async fn discard(mut payload: Payload) {
     let _ = tokio::time::timeout(DISCARD_WAIT_MAX, all).await;
 }
 
-/// Judges the body of a request that has no fields: none, or an empty JSON object.
+/// Reads the body of a request that has no fields: none, or an empty JSON object. It takes nothing of what may be under
+/// way, so that a person can still act when everything is.
 ///
 /// # Errors
-/// 400 where it is no JSON, 422 where it is anything else.
-pub(crate) fn no_fields(body: &[u8]) -> Result<(), Problem> {
+/// 400 where it is no JSON or breaks off, 408 where it comes too slowly, 413 where it is long, 422 where it is anything
+/// else.
+pub(crate) async fn no_fields(payload: Payload) -> Result<(), Problem> {
+    let mut body = BytesMut::new();
+    let mut arriving = Arriving::new(payload);
+    while let Some(chunk) = arriving.next().await? {
+        if body.len() + chunk.len() > NO_FIELDS_MAX {
+            discard(arriving.payload).await;
+            return Err(Problem::too_large(format!(
+                "this takes no fields, and a body of at most {NO_FIELDS_MAX} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
     if body.is_empty() {
         return Ok(());
     }
-    let text = super::json::check(body).map_err(|e| Problem::unreadable(format!("the body is not JSON: {e}")))?;
+    let text = super::json::check(&body).map_err(|e| Problem::unreadable(format!("the body is not JSON: {e}")))?;
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
         Ok(fields) if fields.is_empty() => Ok(()),
         _ => Err(Problem::wrong(vec![super::problem::Fault::at("", "this takes no fields")])),
@@ -214,6 +268,64 @@ mod tests {
         let intake = Intake::new(8);
         assert_eq!(read(&intake, b"12345678").await.unwrap().0, "12345678");
         assert_eq!(read(&intake, b"123456789").await.unwrap_err(), 413);
+    }
+
+    /// A body that comes in pieces, each after a pause, and announces a length.
+    async fn arriving(pieces: Vec<(u64, Bytes)>, length: usize) -> (HttpRequest, Payload) {
+        let (request, _) =
+            TestRequest::default().insert_header((header::CONTENT_LENGTH, length.to_string())).to_http_parts();
+        let pieces = futures_util::stream::iter(pieces).then(|(pause, piece)| async move {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            Ok::<_, actix_web::error::PayloadError>(piece)
+        });
+        let pieces: std::pin::Pin<Box<dyn futures_util::Stream<Item = _>>> = Box::pin(pieces);
+        let mut payload = actix_web::dev::Payload::from(pieces);
+        let payload = Payload::from_request(&request, &mut payload).await.unwrap();
+        (request, payload)
+    }
+
+    async fn read_arriving(intake: &Intake, pieces: Vec<(u64, Bytes)>) -> Result<usize, u16> {
+        let length = pieces.iter().map(|(_, piece)| piece.len()).sum();
+        let (request, payload) = arriving(pieces, length).await;
+        let read = intake.body(&request, payload).await;
+        read.map(|(body, _)| body.len()).map_err(|p| actix_web::ResponseError::status_code(&p).as_u16())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_are_announced_and_do_not_come_keep_nobody_out() {
+        let intake = Intake::new(8 << 20);
+        let idle = || async {
+            let (request, payload) = arriving(vec![(3_600, Bytes::from_static(b"x"))], 8 << 20).await;
+            intake.body(&request, payload).await.map(drop).map_err(|p| p.to_string())
+        };
+        let idle = futures_util::future::join_all((0..100).map(|_| idle()));
+        let other = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            read(&intake, b"1").await.map(|(body, _)| body)
+        };
+        let (idle, other) = futures_util::join!(idle, other);
+        assert_eq!(other.unwrap(), "1");
+        assert!(idle.iter().all(|end| end.as_ref().unwrap_err().contains("408")), "{idle:?}");
+        assert_eq!(intake.counts.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_make_progress_and_may_then_take_its_time() {
+        let intake = Intake::new(8 << 20);
+        let piece = |len: usize| Bytes::from(vec![b' '; len]);
+        // Slow, and yet fast enough: each ten seconds bring enough.
+        let slow = (0..6).map(|_| (9, piece(PROGRESS_BYTES))).collect();
+        assert_eq!(read_arriving(&intake, slow).await, Ok(6 * PROGRESS_BYTES));
+        // A byte now and then is no progress.
+        let drip = (0..6).map(|_| (3, piece(1))).collect();
+        assert_eq!(read_arriving(&intake, drip).await, Err(408));
+        let began = Instant::now();
+        let stalled = vec![(1, piece(4 * PROGRESS_BYTES)), (3_600, piece(1))];
+        assert_eq!(read_arriving(&intake, stalled).await, Err(408));
+        assert_eq!(began.elapsed().as_secs(), 11);
+        // Over all there is a bound too.
+        let long = (0..8).map(|_| (9, piece(PROGRESS_BYTES))).collect();
+        assert_eq!(read_arriving(&intake, long).await, Err(408));
     }
 
     #[actix_web::test]

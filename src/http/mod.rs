@@ -5,7 +5,7 @@
 //!
 //! Bounds: a request's head has at most 128 KiB and 96 headers and must arrive within [`HEAD_WAIT_MAX`]; a body has at
 //! most `body_max` bytes and 60 s; an idle connection is closed after [`IDLE_MAX`]; each worker takes up to
-//! [`CONNECTIONS_MAX`] connections, the others wait to be accepted. Requests whose head is not HTTP at all are
+//! [`CONNECTIONS_MAX`] connections, the others wait to be accepted; where many are open, none idles. Requests whose head is not HTTP at all are
 //! answered by the server library itself, with a bare status.
 
 mod access;
@@ -48,6 +48,11 @@ pub const IDLE_MAX: Duration = Duration::from_secs(75);
 /// Connections of one worker.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
+/// Where three of four places are taken, answers close their connections, so that idle ones do not keep the others out.
+const fn crowd(workers: usize) -> usize {
+    workers * (CONNECTIONS_MAX / 4 * 3)
+}
+
 /// The latest snapshot, whenever it is asked for.
 pub type LatestSnapshot = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;
 
@@ -63,6 +68,9 @@ pub struct Shared {
     stopping: AtomicBool,
     stop: Notify,
     active: AtomicUsize,
+    connections: Arc<AtomicUsize>,
+    /// From so many connections on, answers close theirs.
+    crowd: AtomicUsize,
     tails: Arc<AtomicUsize>,
 }
 
@@ -80,6 +88,8 @@ impl Shared {
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
             active: AtomicUsize::new(0),
+            connections: Arc::default(),
+            crowd: AtomicUsize::new(usize::MAX),
             tails: Arc::default(),
         }
     }
@@ -104,6 +114,10 @@ impl Shared {
     fn admit(&self, request: &HttpRequest, scope: Scope) -> Result<Caller, Problem> {
         let access = Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner));
         access.admit(request, scope)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= self.crowd.load(Ordering::Relaxed)
     }
 
     fn is_stopping(&self) -> bool {
@@ -160,12 +174,28 @@ async fn nothing_here() -> Result<HttpResponse, Problem> {
     Err(Problem::not_found("there is nothing at this path"))
 }
 
-/// Counts an answer, and closes the connections of a daemon that stops.
+/// Counts an answer, and closes the connections of a daemon that stops or has nearly as many as it takes.
 fn answered(shared: &Shared, route: Route, response: &mut ServiceResponse) {
     shared.counters.answered(route, response.status().as_u16());
-    if shared.is_stopping() {
+    if shared.is_stopping() || shared.is_crowded() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+}
+
+/// Counts a connection as long as it is open.
+struct Connected(Arc<AtomicUsize>);
+
+impl Connected {
+    fn new(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -212,7 +242,12 @@ pub fn listen(
     address: SocketAddr,
     workers: usize,
 ) -> std::io::Result<(Server, Vec<SocketAddr>)> {
+    shared.crowd.store(crowd(workers), Ordering::Relaxed);
+    let connections = Arc::clone(&shared.connections);
     let server = HttpServer::new(move || routed(shared.clone()))
+        .on_connect(move |_, kept| {
+            kept.insert(Connected::new(&connections));
+        })
         .workers(workers)
         .max_connections(CONNECTIONS_MAX)
         .keep_alive(IDLE_MAX)

@@ -62,7 +62,7 @@ pub(super) async fn resume(
 async fn may_change(shared: &Shared, request: &HttpRequest, payload: web::Payload, name: &str) -> Result<(), Problem> {
     let caller = shared.admit(request, Scope::Manage)?;
     Query::none(request.query_string())?;
-    intake::no_fields(shared.intake.body(request, payload).await?.0.as_ref())?;
+    intake::no_fields(payload).await?;
     find(shared, &caller, name).await.map(drop)
 }
 

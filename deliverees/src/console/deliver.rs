@@ -28,12 +28,15 @@ impl Deliveree<Notification> for Console {
     fn deliver(&self, batch: Batch<Notification>, report: Reporter) -> BoxFuture<()> {
         let print = self.0.clone();
         Box::pin(async move {
-            for delivery in batch.deliveries {
-                let outcome = match print(&line(&delivery)) {
+            // All of them are on their way before the first is waited for, so that they are written together.
+            let printed: Vec<_> = batch.deliveries.iter().map(|d| (d.id, print(&line(d)))).collect();
+            drop(batch);
+            for (id, written) in printed {
+                let outcome = match written.await {
                     Ok(()) => Outcome::Delivered(Detail::default()),
                     Err(error) => Outcome::Retry { detail: Detail::error(format!("console: {error}")), after: None },
                 };
-                report.outcome(delivery.id, outcome);
+                report.outcome(id, outcome);
             }
         })
     }

@@ -102,7 +102,7 @@ impl Webhook {
 
     /// The settings without anything secret.
     pub(super) fn shown(&self) -> Map<String, Value> {
-        let headers: Map<String, Value> = self.headers.iter().map(|(name, value)| shown_header(name, value)).collect();
+        let headers: Map<String, Value> = self.headers.iter().map(|(name, _)| shown_header(name)).collect();
         let shown = json!({
             "url": self.target.shown(),
             "headers": headers,
@@ -235,14 +235,11 @@ fn header_fault(lower: &str, value: &str) -> Option<(&'static str, &'static str)
     None
 }
 
-/// Words in a header's name that say that its value opens something.
-const SENSITIVE: [&str; 9] = ["auth", "cookie", "credential", "key", "pass", "secret", "session", "signature", "token"];
+/// Stands for a header's value: any of them may open something, whatever its name.
+const MASK: &str = "…";
 
-fn shown_header(name: &Name, value: &str) -> (String, Value) {
-    let name = name.as_str().to_owned();
-    let masked = SENSITIVE.iter().any(|word| name.contains(word));
-    let value = if masked { "***".into() } else { value.into() };
-    (name, value)
+fn shown_header(name: &Name) -> (String, Value) {
+    (name.as_str().to_owned(), MASK.into())
 }
 
 fn check_format(format: Option<&str>, problems: &mut Vec<Problem>) {

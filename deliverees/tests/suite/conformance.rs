@@ -86,7 +86,7 @@ async fn the_console_prints_one_line_for_each_event() {
 #[tokio::test]
 async fn a_console_that_can_not_print_tries_again() {
     let mut bench = Bench::new();
-    bench.tools.print = std::sync::Arc::new(|_| Err(std::io::Error::other("no paper")));
+    bench.tools.print = std::sync::Arc::new(|_| Box::pin(std::future::ready(Err(std::io::Error::other("no paper")))));
     let reported = deliver(&bench.make("console", json!({})), vec![delivery(1, 1, BODY)]).await;
     assert!(matches!(reported.one(), Outcome::Retry { .. }));
     assert_eq!(reported.error(), "console: no paper");

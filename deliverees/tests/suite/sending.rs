@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use posthaste_deliverees::http::{Parts, Resolve, ResolveError};
-use posthaste_deliverees::{Guard, Http, Kinds, Tools};
+use posthaste_deliverees::{Guard, Http, Kinds, Printer, Tools};
 use posthaste_events::seams::Clock;
 use posthaste_events::{
     AnyDeliveree, Batch, Delivery, DeliveryId, EventId, EventType, Facts, Notification, Origin, Outcome, Payload as _,
@@ -76,9 +76,9 @@ impl Bench {
         let printed = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&printed);
         let guard = parts.guard.clone();
-        let print = Arc::new(move |line: &str| {
+        let print: Printer = Arc::new(move |line: &str| {
             lines.lock().unwrap().push(line.to_owned());
-            Ok(())
+            Box::pin(std::future::ready(Ok(())))
         });
         let tools = Tools { http: Http::with(parts), clock: Arc::clone(&clock) as Arc<dyn Clock>, print };
         Self { clock, printed, tools, guard }

@@ -38,6 +38,10 @@ fn what_the_contract_names_can_be_typed() {
         "subscriptions show s",
         "subscriptions pause s",
         "subscriptions resume s",
+        "deliveries --url http://x --token y --json list --state dead",
+        "deliveries --url http://x retry d",
+        "events --url http://x show e",
+        "subscriptions --token y pause s --url http://x",
         "tail --json",
         "listen --addr 127.0.0.1:1 --status 418 --fail-first 2 --delay 300ms",
     ] {
@@ -60,6 +64,29 @@ fn wrong_use_is_refused() {
     ] {
         assert!(parsed(line).is_err_and(|e| e.use_stderr()), "{line}");
     }
+}
+
+#[test]
+fn a_complaint_names_as_required_what_is_and_the_environment_stands_behind_the_option() {
+    for (line, required) in [("send", "posthaste send <TYPE>\n"), ("events show", "posthaste events show <ID>\n")] {
+        assert!(parsed(line).unwrap_err().to_string().contains(required), "{}", parsed(line).unwrap_err());
+    }
+    // clap would name these as required in every complaint, once the environment has them.
+    fn from_environment(command: &clap::Command) -> bool {
+        command.get_arguments().any(|a| a.get_env().is_some()) || command.get_subcommands().any(from_environment)
+    }
+    assert!(!from_environment(&Cli::command()));
+    let daemon = |line| match parsed(line).unwrap().command {
+        Some(Command::Tail(tail)) => tail.daemon,
+        other => panic!("{other:?}"),
+    };
+    let env = [("POSTHASTE_URL", "http://env"), ("POSTHASTE_TOKEN", "env")];
+    let env = env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let (given, silent) = (daemon("tail --url http://x --token y"), daemon("tail"));
+    assert_eq!((given.url(&env).as_str(), given.token(&env).as_deref()), ("http://x", Some("y")));
+    assert_eq!((silent.url(&env).as_str(), silent.token(&env).as_deref()), ("http://env", Some("env")));
+    let none = crate::config::Env::new();
+    assert_eq!((silent.url(&none).as_str(), silent.token(&none)), ("http://127.0.0.1:8321", None));
 }
 
 #[test]

@@ -118,6 +118,37 @@ async fn a_listing_goes_from_page_to_page_until_it_has_enough() {
 }
 
 #[tokio::test]
+async fn a_listing_says_that_there_are_more_only_where_a_row_follows() {
+    // What a listing that has all it wants asks once more: whether something stands behind its cursor.
+    for (behind, more) in [(page(0..0, None), false), (page(1..2, None), true)] {
+        let (url, asked) = server(move |line, _| match line {
+            l if l.contains("after=b") => behind.clone(),
+            l if l.contains("after=a") => page(0..0, Some("b")),
+            _ => page(0..1, Some("a")),
+        })
+        .await;
+        let cli = Cli::try_parse_from(["posthaste", "deliveries", "--url", &url, "list", "--limit", "1"]).unwrap();
+        let Some(Command::Deliveries(them)) = cli.command else { panic!("no listing") };
+        assert_eq!(listing::more_behind("a", &them).await, more);
+        command(&url, &["deliveries", "--limit", "1"]).await.1.unwrap();
+        assert_eq!(asked.0.lock().unwrap().last().unwrap(), "GET /v1/deliveries?limit=1&after=b");
+    }
+}
+
+#[tokio::test]
+async fn options_of_a_listing_before_its_word_are_refused_and_not_lost() {
+    let (url, asked) = server(|_, _| page(0..0, None)).await;
+    for args in [
+        ["events", "--limit", "1", "list"],
+        ["deliveries", "--state", "dead", "list"],
+        ["subscriptions", "--after", "x", "list"],
+    ] {
+        assert!(matches!(command(&url, &args).await.1, Err(Failure::Usage(_))), "{args:?}");
+    }
+    assert!(asked.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_table_has_a_heading_even_without_rows() {
     let (url, _) = server(|_, _| page(0..0, None)).await;
     let (lines, done) = command(&url, &["deliveries", "list"]).await;

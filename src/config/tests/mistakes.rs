@@ -163,7 +163,7 @@ fn token(rest: &str) -> String {
 fn wrong_tokens_are_named_and_never_shown() {
     let good = format!("token = \"{CANARY}-0123456789\"");
     for (rest, words) in [
-        (format!("name = \"a\", {good}, scopes = [\"fly\"]"), ["fly", "unknown scope"]),
+        (format!("name = \"a\", {good}, scopes = [\"fly\"]"), ["scopes, entry 1", "unknown scope"]),
         (format!("name = \"a\", {good}, scopes = []"), ["scopes is empty", "`record`"]),
         (format!("name = \"a\", {good}"), ["scopes", "missing"]),
         (format!("{good}, scopes = [\"read\"]"), ["name", "missing"]),
@@ -191,6 +191,50 @@ fn a_good_token_is_read() {
     let token = &config.daemon.tokens[0];
     assert_eq!((token.name.as_str(), token.token.reveal()), ("app", "0123456789abcdef"));
     assert_eq!((token.scopes.as_slice(), token.tenant.as_deref()), (&[Scope::Record, Scope::Read][..], Some("acme")));
+}
+
+#[test]
+fn a_secret_at_the_wrong_place_is_never_shown() {
+    for wrong in [
+        format!("tokens = \"{CANARY}\""),
+        format!("tokens = [\"{CANARY}\"]"),
+        format!("tokens = {{ a = \"{CANARY}\" }}"),
+        format!("tokens = [{{ name = \"{}\" }}]", CANARY.repeat(9)),
+        format!("tokens = [{{ tenant = \"{}\" }}]", CANARY.repeat(50)),
+        format!("tokens = [{{ scopes = [\"{CANARY}\"] }}]"),
+        format!("tokens = [{{ scopes = \"{CANARY}\" }}]"),
+        format!("tokens = [{{ tokn = \"{CANARY}\", token = 7 }}]"),
+        format!("encryption_key = \"{CANARY}\""),
+        format!("encryption_key = [\"{CANARY}\"]"),
+    ] {
+        let problems = load_text(&with("data_dir = \"data\"", &wrong), &[]).expect_err(&wrong);
+        assert!(!told(&problems).contains(CANARY), "{wrong}: {}", told(&problems));
+    }
+    for (variable, text) in [
+        ("POSTHASTE__DAEMON__TOKENS", CANARY.to_owned()),
+        ("POSTHASTE__DAEMON__TOKENS", format!("[{{name=\"a\", token=\"{CANARY}\"")),
+        ("POSTHASTE__DAEMON__TOKEN", CANARY.to_owned()),
+        ("POSTHASTE__DAEMON__ENCRYPTION_KEY", CANARY.to_owned()),
+        ("POSTHASTE__DAEMON__TOKENS__A", CANARY.to_owned()),
+        ("POSTHASTE__TOKENS", CANARY.to_owned()),
+    ] {
+        let problems = load_text(GOOD, &[(variable, &text)]).expect_err(variable);
+        assert!(told(&problems).contains(variable) && !told(&problems).contains(CANARY), "{}", told(&problems));
+    }
+    for (line, wrong) in [
+        ("url = ", format!("url = \"https://{CANARY}:{CANARY}@ops.example.com\"")),
+        ("url = ", format!("url = [\"{CANARY}\"]")),
+        ("url = ", format!("url = \"ftp://{CANARY}/\"")),
+        ("secrets = ", format!("secrets = \"{CANARY}\"")),
+        ("secrets = ", format!("secrets = {{ a = \"{CANARY}\" }}")),
+        ("timeout = ", format!("headers = \"{CANARY}\"")),
+        ("timeout = ", format!("headers = {{ host = \"{CANARY}\" }}")),
+        ("timeout = ", format!("headers = {{ x = [\"{CANARY}\"] }}")),
+    ] {
+        let old = GOOD.lines().find(|l| l.starts_with(line)).unwrap();
+        let problems = load_text(&with(old, &wrong), &[]).expect_err(&wrong);
+        assert!(!told(&problems).contains(CANARY), "{wrong}: {}", told(&problems));
+    }
 }
 
 #[test]

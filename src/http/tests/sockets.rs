@@ -3,6 +3,7 @@
 use super::stage::Stage;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Sends bytes and reads until the server closes.
@@ -50,5 +51,43 @@ async fn what_is_no_http_or_no_whole_request_is_refused_and_the_next_is_served()
     });
     asked.await.unwrap();
     assert_eq!(stage.count().await, 1);
+    handle.stop(false).await;
+}
+
+#[actix_web::test]
+async fn where_many_connections_are_open_an_answer_closes_its_own() {
+    let stage = Stage::open().await;
+    let (server, addresses) = crate::http::listen(stage.shared.clone(), ([127, 0, 0, 1], 0).into(), 1).unwrap();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    stage.shared.crowd.store(4, Ordering::Relaxed);
+    let address = addresses[0];
+    let ask = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").unwrap();
+        let mut answer = vec![0; 4_096];
+        let read = stream.read(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer[..read]).to_ascii_lowercase();
+        assert!(text.starts_with("http/1.1 200"), "{text}");
+        (stream, text.contains("connection: close"))
+    };
+    let asked = tokio::task::spawn_blocking(move || {
+        let idle: Vec<_> = (0..3).map(|_| ask()).collect();
+        assert!(idle.iter().all(|(_, closes)| !closes));
+        let (mut fourth, closes) = ask();
+        assert!(closes);
+        assert_eq!(fourth.read(&mut [0; 1]).unwrap(), 0);
+        idle
+    });
+    drop(asked.await.unwrap());
+    // Closed connections count no more; the server learns of that in its own time.
+    let gone = async {
+        while stage.shared.connections.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    assert!(!tokio::task::spawn_blocking(ask).await.unwrap().1);
     handle.stop(false).await;
 }
