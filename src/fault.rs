@@ -6,6 +6,7 @@
 //! | word | then |
 //! | --- | --- |
 //! | `skip-sync` | a sync says that it is done and does nothing |
+//! | `unheard-errors` | writes and syncs say that they are done where they failed, and space is never short |
 //! | `panics` | a deliveree panics at the first attempt at an event of the type `fault:panic` |
 //! | `panics-end` | the first panic ends the process: nothing holds it back |
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
     skip_sync: bool,
+    unheard_errors: bool,
     panics: bool,
     panics_end: bool,
 }
@@ -43,6 +45,7 @@ impl Faults {
         for word in words.unwrap_or_default().split(',').filter(|word| !word.is_empty()) {
             match word {
                 "skip-sync" => faults.skip_sync = true,
+                "unheard-errors" => faults.unheard_errors = true,
                 "panics" => faults.panics = true,
                 "panics-end" => faults.panics_end = true,
                 other => bail!("POSTHASTE_FAULT names {other:?}, which this build does not know"),
@@ -61,7 +64,7 @@ impl Faults {
     /// The disk, with what is taken out of it.
     #[must_use]
     pub fn disk(self, disk: Arc<dyn Disk>) -> Arc<dyn Disk> {
-        if self.skip_sync { Arc::new(Unsynced(disk)) } else { disk }
+        if self.skip_sync || self.unheard_errors { Arc::new(LyingDisk(disk, self)) } else { disk }
     }
 
     /// The settings, with deliverees that misbehave as wanted.
@@ -103,20 +106,20 @@ impl<P: Payload> Deliveree<P> for Panicking<P> {
     }
 }
 
-/// A disk whose keyspaces are never synced.
-struct Unsynced(Arc<dyn Disk>);
+/// A disk that does not do what it says.
+struct LyingDisk(Arc<dyn Disk>, Faults);
 
-impl Disk for Unsynced {
+impl Disk for LyingDisk {
     fn generations(&self) -> Result<Vec<Generation>, DiskError> {
         self.0.generations()
     }
 
     fn create(&self, generation: Generation) -> Result<Box<dyn Keyspace>, DiskError> {
-        Ok(Box::new(UnsyncedKeyspace(self.0.create(generation)?)))
+        Ok(Box::new(LyingKeyspace(self.0.create(generation)?, self.1)))
     }
 
     fn open(&self, generation: Generation) -> Result<Box<dyn Keyspace>, DiskError> {
-        Ok(Box::new(UnsyncedKeyspace(self.0.open(generation)?)))
+        Ok(Box::new(LyingKeyspace(self.0.open(generation)?, self.1)))
     }
 
     fn destroy(&self, generation: Generation) -> Result<(), DiskError> {
@@ -152,20 +155,26 @@ impl Disk for Unsynced {
     }
 
     fn free(&self) -> Result<u64, DiskError> {
-        self.0.free()
+        if self.1.unheard_errors { Ok(u64::MAX) } else { self.0.free() }
     }
 }
 
-/// A keyspace that says it is synced and is not.
-struct UnsyncedKeyspace(Box<dyn Keyspace>);
+/// A keyspace that does not do what it says.
+struct LyingKeyspace(Box<dyn Keyspace>, Faults);
 
-impl Keyspace for UnsyncedKeyspace {
+impl LyingKeyspace {
+    fn told(&self, result: Result<(), DiskError>) -> Result<(), DiskError> {
+        if self.1.unheard_errors { Ok(()) } else { result }
+    }
+}
+
+impl Keyspace for LyingKeyspace {
     fn apply(&self, rows: Vec<Row>) -> Result<(), DiskError> {
-        self.0.apply(rows)
+        self.told(self.0.apply(rows))
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        Ok(())
+        if self.1.skip_sync { Ok(()) } else { self.told(self.0.sync()) }
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DiskError> {

@@ -20,7 +20,7 @@ pub use client::{Answer, Client};
 pub use config::{Config, Subscription};
 pub use daemon::Daemon;
 pub use image::LoopImage;
-pub use ledger::Ledger;
+pub use ledger::{Difference, Ledger};
 pub use load::{Load, Shape};
 pub use network::PrivateNetwork;
 pub use receiver::{Receiver, Reply, Request};
