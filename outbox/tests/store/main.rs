@@ -9,6 +9,7 @@ mod listings;
 mod model;
 mod promises;
 mod recovery;
+mod size;
 mod spare;
 mod stepped;
 mod wishes;
