@@ -200,7 +200,7 @@ impl Engine {
 
 /// Where the console prints: a queue, so that a stuck terminal stops no other delivery.
 fn console() -> io::Result<(Printer, LinesGuard)> {
-    let (lines, guard) = Lines::start("console", io::stdout(), CONSOLE_QUEUE_MAX, Box::new(|| None))?;
+    let (lines, guard) = Lines::start("console", io::stdout(), CONSOLE_QUEUE_MAX, Duration::ZERO, Box::new(|| None))?;
     let print = move |line: &str| lines.write(format!("{line}\n").into_bytes()).boxed();
     Ok((Arc::new(print), guard))
 }

@@ -52,12 +52,16 @@ pub(crate) type Remark = dyn FnMut() -> Option<String> + Send;
 impl Lines {
     /// Starts a thread that writes to `out` what is put here; at most `queue_max` lines wait.
     ///
+    /// It rests for `pause` after each piece: lines that come fast are then written together, and whoever puts them
+    /// need not wake it for each.
+    ///
     /// # Errors
     /// No thread could be had.
     pub(crate) fn start(
         name: &str,
         out: impl Write + Send + 'static,
         queue_max: usize,
+        pause: Duration,
         remark: Box<Remark>,
     ) -> io::Result<(Self, LinesGuard)> {
         let (queue, entries) = sync_channel(queue_max);
@@ -65,7 +69,7 @@ impl Lines {
         let ending = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&ending);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            write_all(out, &entries, &ended, remark);
+            write_all(out, &entries, &ended, pause, remark);
             // Nobody waits where the process goes on.
             let _ = tell.try_send(());
         })?;
@@ -107,7 +111,13 @@ impl Drop for LinesGuard {
     }
 }
 
-fn write_all(mut out: impl Write, entries: &Receiver<Entry>, ending: &AtomicBool, mut remark: Box<Remark>) {
+fn write_all(
+    mut out: impl Write,
+    entries: &Receiver<Entry>,
+    ending: &AtomicBool,
+    pause: Duration,
+    mut remark: Box<Remark>,
+) {
     let (mut piece, mut tellers) = (Vec::with_capacity(PIECE_BYTES), Vec::new());
     loop {
         // What was put before the end is written; what comes behind it has no promise.
@@ -125,6 +135,9 @@ fn write_all(mut out: impl Write, entries: &Receiver<Entry>, ending: &AtomicBool
             let told = written.as_ref().map_or_else(|e| Err(io::Error::new(e.kind(), e.to_string())), |()| Ok(()));
             // Whoever stopped waiting has counted it as not written.
             let _ = teller.send(told);
+        }
+        if !pause.is_zero() && !ending.load(Ordering::SeqCst) {
+            thread::sleep(pause);
         }
     }
 }
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn what_was_put_is_written_in_order_before_the_end() {
         let sink = Sink::default();
-        let (lines, guard) = Lines::start("test", sink.clone(), 200, Box::new(|| None)).unwrap();
+        let (lines, guard) = Lines::start("test", sink.clone(), 200, Duration::ZERO, Box::new(|| None)).unwrap();
         let expected: String = (0..200).map(|n| format!("line {n}\n")).collect();
         expected.split_inclusive('\n').for_each(|l| lines.put(l.into()).unwrap());
         drop(guard);
@@ -193,7 +206,7 @@ mod tests {
     #[test]
     fn a_stuck_stream_refuses_lines_and_stops_nobody() {
         let sink = Sink::default();
-        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Box::new(|| None)).unwrap();
+        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Duration::ZERO, Box::new(|| None)).unwrap();
         let _stuck = sink.held();
         // None of these waits, or the test would never end. At most four wait and one piece is being written.
         let refused = (0..100).filter(|_| lines.put(b"line\n".to_vec()).is_err()).count();
@@ -203,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_is_told_to_be_written_only_after_the_write() {
         let sink = Sink::default();
-        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Box::new(|| None)).unwrap();
+        let (lines, _guard) = Lines::start("test", sink.clone(), 4, Duration::ZERO, Box::new(|| None)).unwrap();
         let stuck = sink.held();
         let mut written = Box::pin(lines.write(b"line\n".to_vec()));
         assert!(written.as_mut().now_or_never().is_none(), "told while the stream was stuck");
@@ -217,7 +230,7 @@ mod tests {
         let sink = Sink::default();
         let broken = Arc::new(AtomicBool::new(true));
         let out = Breaks { sink: sink.clone(), broken: Arc::clone(&broken) };
-        let (lines, _guard) = Lines::start("test", out, 4, Box::new(|| None)).unwrap();
+        let (lines, _guard) = Lines::start("test", out, 4, Duration::ZERO, Box::new(|| None)).unwrap();
         let both = [lines.write(b"a\n".to_vec()), lines.write(b"b\n".to_vec())];
         for written in both {
             assert_eq!(written.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -7,6 +7,7 @@
 use crate::lines::{Lines, LinesGuard};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -14,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINE_MAX: usize = 8 * 1024;
 /// Lines that may wait to be written.
 const QUEUE_MAX: usize = 8_192;
+/// How long the writer of the log rests after each piece, so that a thousand attempts do not wake it a thousand times.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What is logged where nothing is said.
 const DEFAULT_LEVEL: &str = "info";
@@ -56,7 +59,7 @@ pub fn start(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard>
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
     let filter = filter(level.or(from_environment.as_deref()).unwrap_or(DEFAULT_LEVEL))?;
     let colors = io::stderr().is_terminal();
-    let (lines, guard) = Lines::start("log", io::stderr(), QUEUE_MAX, notices(format, &DROPPED))?;
+    let (lines, guard) = Lines::start("log", io::stderr(), QUEUE_MAX, PAUSE, notices(format, &DROPPED))?;
     let place = Place { lines, dropped: &DROPPED };
     let build = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(place);
     let started = match format {
@@ -145,7 +148,8 @@ mod tests {
     fn a_line_is_whole_and_bounded() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = Lines::start("test", sink.clone(), 16, notices(LogFormat::Human, &DROPPED)).unwrap();
+        let (lines, guard) =
+            Lines::start("test", sink.clone(), 16, Duration::ZERO, notices(LogFormat::Human, &DROPPED)).unwrap();
         let place = Place { lines, dropped: &DROPPED };
         place.make_writer().write_all(b"first\n").unwrap();
         place.make_writer().write_all(&vec![b'x'; LINE_MAX * 2]).unwrap();
@@ -160,7 +164,8 @@ mod tests {
         {
             static DROPPED: AtomicU64 = AtomicU64::new(0);
             let sink = Sink::default();
-            let (lines, guard) = Lines::start("test", sink.clone(), 16, notices(LogFormat::Human, &DROPPED)).unwrap();
+            let (lines, guard) =
+                Lines::start("test", sink.clone(), 16, Duration::ZERO, notices(LogFormat::Human, &DROPPED)).unwrap();
             let place = Place { lines, dropped: &DROPPED };
             let build = tracing_subscriber::fmt().with_env_filter(filter(level).unwrap()).with_writer(place);
             let bare = build.without_time().with_level(false).with_target(false).with_ansi(false).finish();
@@ -179,7 +184,8 @@ mod tests {
     fn lines_without_room_are_counted_and_told_once_there_is_room() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let (lines, guard) = Lines::start("test", sink.clone(), 4, notices(LogFormat::Json, &DROPPED)).unwrap();
+        let (lines, guard) =
+            Lines::start("test", sink.clone(), 4, Duration::ZERO, notices(LogFormat::Json, &DROPPED)).unwrap();
         let place = Place { lines, dropped: &DROPPED };
         {
             let _stuck = sink.held();
