@@ -42,13 +42,13 @@ pub struct GenerationLimits {
     pub events_max: u64,
     /// Bytes of its rows. Default 64 MiB.
     pub bytes_max: u64,
-    /// Rows of any kind. Default 250,000.
+    /// Rows of any kind. Default 100,000.
     pub rows_max: u64,
 }
 
 impl Default for GenerationLimits {
     fn default() -> Self {
-        Self { events_max: 20_000, bytes_max: 64 << 20, rows_max: 250_000 }
+        Self { events_max: 20_000, bytes_max: 64 << 20, rows_max: 100_000 }
     }
 }
 
