@@ -191,7 +191,10 @@ fn read_scopes(section: &mut Section<'_, '_>) -> Vec<Scope> {
         match Scope::ALL.iter().find(|(known, _)| *known == word) {
             Some((_, scope)) => scopes.push(*scope),
             None => {
-                let why = format!("entry {at} is an unknown scope");
+                // A token may stand here by mistake; a few letters, fewer than a token has, are none.
+                let is_word = word.len() < TOKEN_MIN && word.bytes().all(|b| b.is_ascii_alphabetic());
+                let shown = if is_word { format!("{word:?} ") } else { String::new() };
+                let why = format!("entry {at} {shown}is an unknown scope");
                 section.unseen(&node.place, "scopes,", why, nearest::hint(word, &known));
             }
         }

@@ -163,7 +163,8 @@ fn token(rest: &str) -> String {
 fn wrong_tokens_are_named_and_never_shown() {
     let good = format!("token = \"{CANARY}-0123456789\"");
     for (rest, words) in [
-        (format!("name = \"a\", {good}, scopes = [\"fly\"]"), ["scopes, entry 1", "unknown scope"]),
+        (format!("name = \"a\", {good}, scopes = [\"fly\"]"), ["scopes, entry 1 \"fly\"", "unknown scope"]),
+        (format!("name = \"a\", {good}, scopes = [\"{}\"]", "s".repeat(16)), ["scopes, entry 1 is", "unknown scope"]),
         (format!("name = \"a\", {good}, scopes = []"), ["scopes is empty", "`record`"]),
         (format!("name = \"a\", {good}"), ["scopes", "missing"]),
         (format!("{good}, scopes = [\"read\"]"), ["name", "missing"]),
