@@ -172,17 +172,7 @@ impl Daemon {
 }
 
 fn access(config: &Config) -> Access {
-    let scope = |s: &config::Scope| match s {
-        config::Scope::Record => http::Scope::Record,
-        config::Scope::Relay => http::Scope::Relay,
-        config::Scope::Read => http::Scope::Read,
-        config::Scope::Manage => http::Scope::Manage,
-        config::Scope::Admin => http::Scope::Admin,
-    };
-    let token = |t: &config::Token| {
-        let scopes: Vec<_> = t.scopes.iter().map(scope).collect();
-        Token::new(&t.name, t.token.reveal(), &scopes, t.tenant.as_deref())
-    };
+    let token = |t: &config::Token| Token::new(&t.name, t.token.reveal(), &t.scopes, t.tenant.as_deref());
     Access::new(config.daemon.tokens.iter().map(token).collect())
 }
 

@@ -67,7 +67,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Record events; the relay too.
     Record,
@@ -82,13 +82,32 @@ pub enum Scope {
 }
 
 impl Scope {
-    const ALL: [(&str, Self); 5] = [
-        ("record", Self::Record),
-        ("relay", Self::Relay),
-        ("read", Self::Read),
-        ("manage", Self::Manage),
-        ("admin", Self::Admin),
-    ];
+    /// Every scope.
+    pub const ALL: [Self; 5] = [Self::Record, Self::Relay, Self::Read, Self::Manage, Self::Admin];
+
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Relay => "relay",
+            Self::Read => "read",
+            Self::Manage => "manage",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The scope of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+
+    /// Whether whoever has this one may do what the other allows.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self == other || self == Self::Admin || (self == Self::Record && other == Self::Relay)
+    }
 }
 
 pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
@@ -180,7 +199,7 @@ fn read_token(mut section: Section<'_, '_>) -> Option<Token> {
 }
 
 fn read_scopes(section: &mut Section<'_, '_>) -> Vec<Scope> {
-    let known: Vec<&str> = Scope::ALL.iter().map(|(word, _)| *word).collect();
+    let known: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let Some(words) = section.strings("scopes") else { return Vec::new() };
     if words.is_empty() {
         let place = section.place_of("scopes");
@@ -188,8 +207,8 @@ fn read_scopes(section: &mut Section<'_, '_>) -> Vec<Scope> {
     }
     let mut scopes = Vec::new();
     for ((word, node), at) in words.into_iter().zip(1..) {
-        match Scope::ALL.iter().find(|(known, _)| *known == word) {
-            Some((_, scope)) => scopes.push(*scope),
+        match Scope::parse(word) {
+            Some(scope) => scopes.push(scope),
             None => {
                 // A token may stand here by mistake; a few letters, fewer than a token has, are none.
                 let is_word = word.len() < TOKEN_MIN && word.bytes().all(|b| b.is_ascii_alphabetic());
@@ -244,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_scope_has_one_word() {
-        let words: BTreeSet<_> = Scope::ALL.iter().map(|(w, _)| w).collect();
+        let words: BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
         assert_eq!(words.len(), Scope::ALL.len());
     }
 }

@@ -5,54 +5,13 @@
 //! `Origin` is another place.
 
 use super::problem::Problem;
+use crate::config::Scope;
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
 use sha2::{Digest as _, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
-
-/// What a token allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Recording events; includes [`Scope::Relay`].
-    Record,
-    /// Sending to the relay.
-    Relay,
-    /// Looking at everything.
-    Read,
-    /// Changing subscriptions and deliveries.
-    Manage,
-    /// All of these.
-    Admin,
-}
-
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Self; 5] = [Self::Record, Self::Relay, Self::Read, Self::Manage, Self::Admin];
-
-    /// The word for it in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Record => "record",
-            Self::Relay => "relay",
-            Self::Read => "read",
-            Self::Manage => "manage",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The scope of that word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.as_str() == word)
-    }
-
-    fn includes(self, other: Self) -> bool {
-        self == other || self == Self::Admin || (self == Self::Record && other == Self::Relay)
-    }
-}
 
 /// A token that is known here. Only its hash is kept.
 #[derive(Clone)]

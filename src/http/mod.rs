@@ -22,7 +22,8 @@ mod status;
 mod subscriptions;
 mod tail;
 
-pub use access::{Access, Scope, Token};
+pub use crate::config::Scope;
+pub use access::{Access, Token};
 pub use desk::Desk;
 
 use crate::metrics::{Counters, Route};
