@@ -9,9 +9,7 @@ use posthaste::{Engine, config};
 use posthaste_actors::messages::{InspectEvent, RecordBatch};
 use posthaste_deliverees::{Kind, Kinds, Parsed, Problem};
 use posthaste_events::outcome::Detail;
-use posthaste_events::{
-    AnyDeliveree, Delivery, Draft, EventId, EventType, Notification, OneByOne, Outcome, Payload as _, State,
-};
+use posthaste_events::{Delivery, Draft, EventId, EventType, Notification, OneByOne, Outcome, Payload as _, State};
 use posthaste_outbox::DeliveryView;
 use serde_json::{Map, Value};
 use std::error::Error;
@@ -47,10 +45,10 @@ fn memo() -> Kind {
             };
             let shown = Map::from_iter([("title".to_owned(), Value::from(title))]);
             let title: Arc<str> = title.into();
-            Ok(Parsed::new(shown, move |_tools| {
+            Ok(Parsed::notification(shown, move |_tools| {
                 let title = Arc::clone(&title);
                 let send = move |delivery| write(Arc::clone(&title), delivery);
-                AnyDeliveree::Notification(Arc::new(OneByOne::new(Duration::from_secs(5), send)))
+                OneByOne::new(Duration::from_secs(5), send)
             }))
         }),
     }

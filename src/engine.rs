@@ -15,6 +15,7 @@
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
+use crate::secret;
 use actix::Addr;
 use futures_util::FutureExt as _;
 use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
@@ -22,10 +23,10 @@ use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
-use posthaste_events::Draft;
 use posthaste_events::builtin::News;
 use posthaste_events::prepare::Unfit;
 use posthaste_events::seams::{Clock, Random};
+use posthaste_events::{Draft, Installation};
 use posthaste_outbox::disk::{Disk, SledDisk};
 use posthaste_outbox::{GenerationOutbox, Limits, MemoryOutbox, Outbox, RecordError, Recorded, StoreError};
 use rustix::fs::{FlockOperation, flock};
@@ -115,11 +116,14 @@ impl Engine {
         let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
         // Whatever the outbox: one data directory is one daemon's.
         let lock = lock(&config.daemon.data_dir)?;
+        let data_dir = &config.daemon.data_dir;
+        let unusable = |error| StartError::DataDir { path: data_dir.clone(), error };
+        let installation = Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?);
         let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools)?;
-        let started =
-            posthaste_actors::start(posthaste_actors::Config { settings, outbox, clock: Arc::clone(&clock), random });
-        let inner = started.await?;
+        let clock_of_actors = Arc::clone(&clock);
+        let parts = posthaste_actors::Config { settings, outbox, clock: clock_of_actors, random, installation };
+        let inner = posthaste_actors::start(parts).await?;
         Ok(Self { inner, clock, tools: Mutex::new((config.clone(), tools)), _console: console, _lock: lock })
     }
 

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod http;
 mod lines;
 pub mod metrics;
+mod secret;
 pub mod serve;
 pub mod telemetry;
 

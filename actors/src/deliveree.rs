@@ -10,7 +10,10 @@ use actix::{Actor, Context, Handler, Message};
 use futures_util::FutureExt as _;
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock;
-use posthaste_events::{AnyDeliveree, Batch, Deliveree, Delivery, DeliveryId, Outcome, Payload, Report, Reporter};
+use posthaste_events::{
+    AnyDeliveree, Batch, Deliveree, Delivery, DeliveryId, Installation, Outcome, Payload, Report, Reporter, Ticket,
+    Told,
+};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,6 +77,7 @@ pub(crate) struct Order {
 pub(crate) struct Wires {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) installation: Installation,
 }
 
 impl Order {
@@ -94,15 +98,14 @@ impl Order {
     async fn deliver<P: Payload>(&mut self, deliveree: &dyn Deliveree<P>) -> End {
         let report = Reports::new(&self.call, self.began.unwrap_or_default(), self.wires.clone());
         let mut deliveries = Vec::with_capacity(self.call.deliveries.len());
-        for leased in std::mem::take(&mut self.call.deliveries) {
-            match P::of(&leased.payloads) {
-                Some(payload) => {
-                    let (id, attempt, facts) = (leased.delivery, leased.attempt, leased.facts);
-                    deliveries.push(Delivery { id, attempt, facts, payload });
-                }
+        for (at, leased) in std::mem::take(&mut self.call.deliveries).into_iter().enumerate() {
+            let (ticket, attempt) = (Ticket(at), leased.attempt);
+            let told = Told { id: leased.delivery, facts: leased.facts };
+            match P::of(&leased.payloads, told, &self.wires.installation) {
+                Some((payload, about)) => deliveries.push(Delivery { ticket, attempt, about, payload }),
                 None => {
                     let detail = Detail::error("payload: the event has none for this kind of deliveree");
-                    report.outcome(leased.delivery, Outcome::Rejected(detail));
+                    report.outcome(ticket, Outcome::Rejected(detail));
                 }
             }
         }
@@ -142,19 +145,20 @@ struct Reports {
 }
 
 struct Open {
-    deliveries: Vec<DeliveryId>,
+    /// By ticket; `None` once its outcome is known.
+    deliveries: Vec<Option<DeliveryId>>,
     signals: usize,
 }
 
 impl Reports {
     fn new(call: &Call, began: Duration, wires: Wires) -> Arc<Self> {
-        let deliveries = call.deliveries.iter().map(|d| d.delivery).collect();
+        let deliveries = call.deliveries.iter().map(|d| Some(d.delivery)).collect();
         Arc::new(Self { call: call.id, began, wires, open: Mutex::new(Open { deliveries, signals: SIGNALS_MAX }) })
     }
 
     fn take(&self, report: Report) {
         match report {
-            Report::Outcome(delivery, outcome) => self.outcome(delivery, outcome),
+            Report::Outcome(ticket, outcome) => self.outcome(ticket, outcome),
             Report::Signal(signal) => {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if open.signals > 0 {
@@ -165,11 +169,10 @@ impl Reports {
         }
     }
 
-    fn outcome(&self, delivery: DeliveryId, outcome: Outcome) {
+    fn outcome(&self, Ticket(at): Ticket, outcome: Outcome) {
         // Held while it is handed on, so that no outcome can come behind the end of its call.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = open.deliveries.iter().position(|d| *d == delivery) {
-            open.deliveries.swap_remove(at);
+        if let Some(delivery) = open.deliveries.get_mut(at).and_then(Option::take) {
             let took = self.wires.clock.elapsed().saturating_sub(self.began);
             self.wires.inbox.push(Input::Outcome { call: self.call, delivery, outcome, took });
         }

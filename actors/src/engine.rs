@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::snapshot::SnapshotHandle;
 use crate::supervisor::Supervisor;
 use actix::{Actor as _, Addr, System};
+use posthaste_events::Installation;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_outbox::{Outbox, StoreError};
@@ -33,6 +34,8 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// For jitter.
     pub random: Arc<dyn Random>,
+    /// Whose telemetry it is.
+    pub installation: Installation,
 }
 
 /// A running engine. Cheap to clone; it runs until `Stop` is sent to the registry, whether or not one of these is kept.
@@ -122,7 +125,7 @@ pub(crate) async fn launch(
     ended: tokio::sync::watch::Receiver<bool>,
     restores: bool,
 ) -> Result<Engine, StartError> {
-    let Config { settings, outbox, clock, random } = config;
+    let Config { settings, outbox, clock, random, installation } = config;
     let inbox = Arc::new(Inbox::new(Arc::clone(&clock)));
     let desk = Arc::new(Desk::new(outbox, clock));
     let hints = Arc::clone(&inbox);
@@ -136,6 +139,7 @@ pub(crate) async fn launch(
         desk: Arc::clone(&desk),
         inbox: Arc::clone(&inbox),
         random,
+        installation,
         supervisor: supervisor.clone(),
         restarts: Arc::clone(&restarts),
         roster: Vec::new(),

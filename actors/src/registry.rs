@@ -69,7 +69,13 @@ impl Inner {
         let roll = self.desk.outbox.enroll(wanted).await?;
         let Staffed { targets, terms, staff } = staffed(&settings, &roll);
         // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
-        self.desk.snapshot.publish(Snapshot { epoch: roll.epoch, catalogue: settings.catalogue.clone(), targets });
+        self.desk.snapshot.publish(Snapshot {
+            epoch: roll.epoch,
+            catalogue: settings.catalogue.clone(),
+            targets,
+            telemetry: settings.telemetry,
+            quarantine: None,
+        });
         self.supervisor.send(Staff(staff)).await.map_err(gone)?;
         self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
         *current = Arc::new(settings);

@@ -28,7 +28,11 @@ pub(crate) fn staffed(settings: &Settings, roll: &Roll) -> Staffed {
         let Some(subscribed) = numbers.get(subscription.name.as_str()) else { continue };
         let (id, name) = (subscribed.id, Arc::<str>::from(subscription.name.as_str()));
         let selectors = subscription.selectors.iter();
-        staffed.targets.extend(selectors.map(|selector| Target { id, selector: selector.clone() }));
+        staffed.targets.extend(selectors.map(|selector| Target {
+            id,
+            selector: selector.clone(),
+            takes: subscription.takes,
+        }));
         let Some(made) = make(&name, &subscription.make) else { continue };
         let Ok((limits, timeout)) = catch_unwind(AssertUnwindSafe(|| (made.limits(), made.timeout()))) else {
             tracing::error!(subscription = %name, "the deliveree panicked when it was asked for its limits");

@@ -1,9 +1,10 @@
 //! What the actors are told of the configuration: checked values, no text to be parsed.
 
-use posthaste_events::AnyDeliveree;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::matching::Selector;
+use posthaste_events::prepare::TelemetryPolicy;
 use posthaste_events::retry::RetryPolicy;
+use posthaste_events::{AnyDeliveree, Takes};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub struct Settings {
     pub catalogue: Catalogue,
     /// How many deliveries one subscription may be owed.
     pub backlog_max: u64,
+    /// How telemetry is built; `None`: it is switched off, and what waits of it is cancelled.
+    pub telemetry: Option<TelemetryPolicy>,
 }
 
 /// A subscription, ready to run.
@@ -41,6 +44,8 @@ pub struct Subscription {
     /// A mark of its settings and of its whole target: where it differs after a reload, what the receiver asked for and
     /// how it failed so far is forgotten, since it may be another.
     pub mark: u64,
+    /// Which payload its deliveree takes.
+    pub takes: Takes,
     /// Makes its deliveree, when it first has work.
     pub make: Make,
 }

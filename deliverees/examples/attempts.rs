@@ -11,8 +11,8 @@
 use posthaste_deliverees::{Guard, Http, Kinds, Tools};
 use posthaste_events::seams::Clock;
 use posthaste_events::{
-    AnyDeliveree, Batch, Delivery, DeliveryId, EventId, EventType, Facts, Notification, Origin, Outcome, Payload as _,
-    Payloads, Report, Reporter, SubscriptionId, Timestamp,
+    AnyDeliveree, Batch, Delivery, DeliveryId, EventId, EventType, Facts, Installation, Notification, Origin, Outcome,
+    Payload as _, Payloads, Report, Reporter, SubscriptionId, Ticket, Timestamp, Told,
 };
 use std::error::Error;
 use std::io::{Read as _, Write as _};
@@ -99,12 +99,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         occurred_at: None,
         recorded_at: Timestamp::from_millis(0),
     };
-    let delivery = Delivery {
-        id: DeliveryId { event: EventId::new(1, 1, 1), subscription: SubscriptionId(1) },
-        attempt: 1,
-        facts: Arc::new(facts),
-        payload: Notification::of(&Payloads::restored(Some(body.into()), None)).ok_or("no payload")?,
-    };
+    let id = DeliveryId { event: EventId::new(1, 1, 1), subscription: SubscriptionId(1) };
+    let told = Told { id, facts: Arc::new(facts) };
+    let payloads = Payloads::restored(Some(body.into()), None);
+    let (payload, about) = Notification::of(&payloads, told, &Installation::new(&[7; 32])).ok_or("no payload")?;
+    let delivery = Delivery { ticket: Ticket(0), attempt: 1, about, payload };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let arrived = Arc::new(AtomicU64::new(0));

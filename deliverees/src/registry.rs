@@ -8,7 +8,7 @@ use crate::http::Http;
 use crate::options::{Options, Problem};
 use crate::{console, webhook};
 use posthaste_events::seams::Clock;
-use posthaste_events::{AnyDeliveree, BoxFuture};
+use posthaste_events::{Anonymous, AnyDeliveree, BoxFuture, Deliveree, Notification, Takes};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,13 +39,28 @@ pub struct Parsed {
     pub shown: Map<String, Value>,
     /// What `?reveal=url` shows in place of the same keys in `shown`; empty for most kinds.
     pub revealed: Map<String, Value>,
+    /// Which payload its deliverees take.
+    pub takes: Takes,
     make: Arc<dyn Fn(&Tools) -> AnyDeliveree + Send + Sync>,
 }
 
 impl Parsed {
-    /// Options of a kind that makes its deliverees with `make`.
-    pub fn new(shown: Map<String, Value>, make: impl Fn(&Tools) -> AnyDeliveree + Send + Sync + 'static) -> Self {
-        Self { shown, revealed: Map::new(), make: Arc::new(make) }
+    /// Options of a kind whose deliverees take notifications.
+    pub fn notification<D: Deliveree<Notification>>(
+        shown: Map<String, Value>,
+        make: impl Fn(&Tools) -> D + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |tools: &Tools| AnyDeliveree::Notification(Arc::new(make(tools)));
+        Self { shown, revealed: Map::new(), takes: Takes::Notification, make: Arc::new(make) }
+    }
+
+    /// Options of a kind whose deliverees take what is anonymous, and can name nothing else.
+    pub fn anonymous<D: Deliveree<Anonymous>>(
+        shown: Map<String, Value>,
+        make: impl Fn(&Tools) -> D + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |tools: &Tools| AnyDeliveree::Anonymous(Arc::new(make(tools)));
+        Self { shown, revealed: Map::new(), takes: Takes::Telemetry, make: Arc::new(make) }
     }
 
     /// The same, with what only those may see who manage the subscription.

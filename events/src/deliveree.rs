@@ -1,7 +1,7 @@
 //! The seam for whoever can deliver: [`Deliveree`].
 
 use crate::outcome::Detail;
-use crate::{BoxFuture, DeliveryId, EventId, Facts, Outcome, Payload};
+use crate::{BoxFuture, DeliveryId, EventId, Facts, Notification, Outcome, Payload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,16 +32,18 @@ pub struct BatchLimits {
     pub events: usize,
     /// How many bytes of payload at most; a single delivery may be larger.
     pub bytes: usize,
+    /// How long a batch that is not full may wait for more; zero: not at all. At most 60 s.
+    pub wait: Duration,
 }
 
 impl BatchLimits {
     /// One delivery a call, as a webhook takes them.
-    pub const ONE: Self = Self { events: 1, bytes: usize::MAX };
+    pub const ONE: Self = Self { events: 1, bytes: usize::MAX, wait: Duration::ZERO };
 }
 
 /// What a deliveree is given at a time: 1 or more deliveries of one subscription.
 #[derive(Debug, Clone)]
-pub struct Batch<P> {
+pub struct Batch<P: Payload> {
     /// In the order of recording.
     pub deliveries: Vec<Delivery<P>>,
     /// How long the whole call may take.
@@ -50,22 +52,47 @@ pub struct Batch<P> {
 
 /// One delivery as a deliveree sees it.
 #[derive(Debug, Clone)]
-pub struct Delivery<P> {
-    /// The id of the delivery.
-    pub id: DeliveryId,
+pub struct Delivery<P: Payload> {
+    /// What its outcome is reported with.
+    pub ticket: Ticket,
     /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// Type, key, tenant and times of the event.
-    pub facts: Arc<Facts>,
+    /// What is told of it beside the payload: of a [`Notification`] everything, of an [`crate::Anonymous`] nothing.
+    pub about: P::About,
     /// What leaves.
     pub payload: P,
 }
 
-impl<P> Delivery<P> {
+/// Stands for one delivery of one batch: its place in it, which tells nothing of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub usize);
+
+/// What a deliveree of notifications is told of an event.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The id of the delivery.
+    pub id: DeliveryId,
+    /// Type, key, tenant and times of the event.
+    pub facts: Arc<Facts>,
+}
+
+impl Delivery<Notification> {
+    /// The id of the delivery.
+    #[must_use]
+    pub const fn id(&self) -> DeliveryId {
+        self.about.id
+    }
+
     /// The id of the event: the same at every attempt and for every receiver.
     #[must_use]
     pub const fn event(&self) -> EventId {
-        self.id.event
+        self.about.id.event
+    }
+
+    /// Type, key, tenant and times of the event.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.about.facts
     }
 }
 
@@ -86,7 +113,7 @@ pub struct Reporter(Arc<dyn Fn(Report) + Send + Sync>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// What came of one delivery.
-    Outcome(DeliveryId, Outcome),
+    Outcome(Ticket, Outcome),
     /// Something about the subscription.
     Signal(Signal),
 }
@@ -98,8 +125,8 @@ impl Reporter {
     }
 
     /// Reports the outcome of a delivery.
-    pub fn outcome(&self, id: DeliveryId, outcome: Outcome) {
-        (self.0)(Report::Outcome(id, outcome));
+    pub fn outcome(&self, ticket: Ticket, outcome: Outcome) {
+        (self.0)(Report::Outcome(ticket, outcome));
     }
 
     /// Says something about the subscription.
@@ -131,8 +158,8 @@ where
         let send = Arc::clone(&self.send);
         Box::pin(async move {
             for delivery in batch.deliveries {
-                let id = delivery.id;
-                report.outcome(id, send(delivery).await);
+                let ticket = delivery.ticket;
+                report.outcome(ticket, send(delivery).await);
             }
         })
     }
@@ -167,6 +194,15 @@ pub enum AnyDeliveree {
 }
 
 impl AnyDeliveree {
+    /// Which payload it gets.
+    #[must_use]
+    pub const fn takes(&self) -> crate::payload::Takes {
+        match self {
+            Self::Notification(_) => crate::payload::Takes::Notification,
+            Self::Anonymous(_) => crate::payload::Takes::Telemetry,
+        }
+    }
+
     /// How large its batches may be.
     #[must_use]
     pub fn limits(&self) -> BatchLimits {

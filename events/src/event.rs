@@ -108,4 +108,6 @@ pub struct Prepared {
     pub payloads: Payloads,
     /// To whom it is owed, ascending, each once.
     pub owed: Vec<SubscriptionId>,
+    /// Why its telemetry could not be built, where that is so: it is kept, reported, and tried again.
+    pub quarantined: Option<String>,
 }

@@ -12,7 +12,9 @@ pub mod catalogue;
 pub mod deliveree;
 pub mod delivery;
 pub mod event;
+pub mod filter;
 pub mod id;
+pub mod installation;
 pub mod json;
 pub mod matching;
 pub mod outcome;
@@ -24,13 +26,16 @@ pub mod seams;
 pub mod timestamp;
 pub mod types;
 
-pub use deliveree::{AnyDeliveree, Batch, BatchLimits, Deliveree, Delivery, OneByOne, Report, Reporter, Signal};
+pub use deliveree::{
+    AnyDeliveree, Batch, BatchLimits, Deliveree, Delivery, OneByOne, Report, Reporter, Signal, Ticket, Told,
+};
 pub use delivery::{Change, State};
 pub use event::{Draft, Facts, Idempotency, Origin, Prepared};
 pub use id::{DeliveryId, EventId, SubscriptionId};
+pub use installation::Installation;
 pub use outcome::{Attempt, AttemptOutcome, Outcome};
 pub use pattern::Pattern;
-pub use payload::{Anonymous, Notification, Payload, Payloads};
+pub use payload::{Anonymous, Notification, Payload, Payloads, Takes};
 pub use retry::RetryPolicy;
 pub use timestamp::Timestamp;
 pub use types::EventType;

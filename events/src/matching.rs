@@ -1,6 +1,8 @@
 //! Which subscriptions an event is for.
 
 use crate::builtin::{OURS, is_ours};
+use crate::filter::Filter;
+use crate::payload::{Payloads, Takes};
 use crate::{Facts, Pattern, SubscriptionId};
 use serde_json::Value;
 
@@ -11,6 +13,8 @@ pub struct Selector {
     pub events: Vec<Pattern>,
     /// Equality on paths of the notification payload: all must hold.
     pub wheres: Vec<Where>,
+    /// An expression that must hold.
+    pub filter: Option<Filter>,
     /// The tenant's events only.
     pub tenant: Option<String>,
 }
@@ -49,6 +53,7 @@ impl Selector {
         self.wants_type(facts.event_type.as_str())
             && self.tenant.as_ref().is_none_or(|t| facts.tenant.as_ref() == Some(t))
             && self.wheres.iter().all(|w| w.holds(data))
+            && self.filter.as_ref().is_none_or(|f| f.holds(facts, data))
     }
 
     /// Whether the type alone is meant.
@@ -67,12 +72,17 @@ pub struct Target {
     pub id: SubscriptionId,
     /// What it asks for.
     pub selector: Selector,
+    /// Which payload its deliveree takes: it is owed no event that has none of that kind.
+    pub takes: Takes,
 }
 
 /// Every subscription that an event is owed to, ascending.
 #[must_use]
-pub fn owed(targets: &[Target], facts: &Facts, data: &Value) -> Vec<SubscriptionId> {
-    let mut ids: Vec<_> = targets.iter().filter(|t| t.selector.wants(facts, data)).map(|t| t.id).collect();
+pub fn owed(targets: &[Target], facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
+    let (told, measured) = (payloads.notification().is_some(), payloads.telemetry().is_some());
+    let has = |takes: Takes| if takes == Takes::Notification { told } else { measured };
+    let wanting = targets.iter().filter(|t| has(t.takes) && t.selector.wants(facts, data));
+    let mut ids: Vec<_> = wanting.map(|t| t.id).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -1,6 +1,48 @@
 //! The payloads that an event becomes, built once when it is recorded and shared as bytes by all receivers.
+//!
+//! [`Notification`] is for people, [`Anonymous`] for analytics. Which of them a deliveree gets is a type, so that one
+//! for analytics can name nothing else:
+//!
+//! ```
+//! # use posthaste_events::{Anonymous, Batch, BoxFuture, Deliveree, Reporter};
+//! struct Counter;
+//! impl Deliveree<Anonymous> for Counter {
+//!     fn deliver(&self, batch: Batch<Anonymous>, report: Reporter) -> BoxFuture<()> {
+//!         let first = &batch.deliveries[0];
+//!         println!("{} {}", first.payload.id(), first.payload.at());
+//!         Box::pin(async move { drop(report) })
+//!     }
+//!     fn timeout(&self) -> std::time::Duration { std::time::Duration::from_secs(1) }
+//! }
+//! ```
+//!
+//! The same with the event's id, its key or its time does not compile:
+//!
+//! ```compile_fail
+//! # use posthaste_events::{Anonymous, Batch, BoxFuture, Deliveree, Reporter};
+//! struct Counter;
+//! impl Deliveree<Anonymous> for Counter {
+//!     fn deliver(&self, batch: Batch<Anonymous>, report: Reporter) -> BoxFuture<()> {
+//!         let first = &batch.deliveries[0];
+//!         println!("{} {:?}", first.event(), first.facts().key);
+//!         Box::pin(async move { drop(report) })
+//!     }
+//!     fn timeout(&self) -> std::time::Duration { std::time::Duration::from_secs(1) }
+//! }
+//! ```
+//!
+//! And nobody makes an [`Anonymous`] of bytes that the catalogue's rules did not build:
+//!
+//! ```compile_fail
+//! let raw = bytes::Bytes::from_static(b"{\"name\":\"Ada\"}");
+//! let anonymous = posthaste_events::Anonymous(raw);
+//! ```
 
-use bytes::Bytes;
+use crate::deliveree::Told;
+use crate::installation::Installation;
+use crate::{EventType, Timestamp};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use std::fmt;
 
 mod sealed {
     /// Only the two kinds of this module are payloads.
@@ -10,10 +52,24 @@ mod sealed {
 /// How long one payload may be, in bytes: 256 KiB.
 pub const PAYLOAD_MAX: usize = 256 * 1024;
 
+/// Which payload somebody takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Takes {
+    /// [`Notification`].
+    #[default]
+    Notification,
+    /// [`Anonymous`].
+    Telemetry,
+}
+
 /// What a deliveree can be given: [`Notification`] or [`Anonymous`], nothing else.
 pub trait Payload: sealed::Sealed + Clone + Send + Sync + 'static {
-    /// This kind's payload among those of an event.
-    fn of(payloads: &Payloads) -> Option<Self>;
+    /// What a deliveree is told beside it.
+    type About: Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// This kind's payload among those of an event, and what is told beside it.
+    fn of(payloads: &Payloads, told: Told, installation: &Installation) -> Option<(Self, Self::About)>;
+
     /// The JSON that leaves.
     fn bytes(&self) -> &Bytes;
 }
@@ -24,14 +80,48 @@ pub struct Notification(Bytes);
 
 /// What analytics is told: only what the catalogue declared harmless. Nothing outside this crate can make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anonymous(Bytes);
+pub struct Anonymous {
+    event_type: EventType,
+    id: String,
+    at: Timestamp,
+    installation: String,
+    body: Bytes,
+}
+
+impl Anonymous {
+    /// The event's type.
+    #[must_use]
+    pub const fn event_type(&self) -> &EventType {
+        &self.event_type
+    }
+
+    /// A UUID that is the same at every attempt, and tells nothing else; see [`Installation::event_id`].
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// When it happened, rounded down to the grain of the time of recording.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// What the installation is called this month; see [`Installation::name`].
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+}
 
 impl sealed::Sealed for Notification {}
 impl sealed::Sealed for Anonymous {}
 
 impl Payload for Notification {
-    fn of(payloads: &Payloads) -> Option<Self> {
-        payloads.notification.clone().map(Self)
+    type About = Told;
+
+    fn of(payloads: &Payloads, told: Told, _: &Installation) -> Option<(Self, Self::About)> {
+        Some((Self(payloads.notification.clone()?), told))
     }
 
     fn bytes(&self) -> &Bytes {
@@ -40,14 +130,37 @@ impl Payload for Notification {
 }
 
 impl Payload for Anonymous {
-    fn of(payloads: &Payloads) -> Option<Self> {
-        payloads.telemetry.clone().map(Self)
+    type About = ();
+
+    fn of(payloads: &Payloads, told: Told, installation: &Installation) -> Option<(Self, Self::About)> {
+        let Telemetry { at, body } = payloads.told_to_analytics()?;
+        let anonymous = Self {
+            event_type: told.facts.event_type.clone(),
+            id: installation.event_id(told.id),
+            at,
+            installation: installation.name(told.id, at),
+            body,
+        };
+        Some((anonymous, ()))
     }
 
+    /// `{"event","event_properties","derived_properties"}`.
     fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.body
     }
 }
+
+/// A telemetry payload as it was built: what leaves, and when it happened at the grain of that time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// When it happened, rounded down.
+    pub at: Timestamp,
+    /// `{"event","event_properties","derived_properties"}`.
+    pub body: Bytes,
+}
+
+/// How many bytes the time takes before a kept telemetry payload.
+const AT_BYTES: usize = 8;
 
 /// The payloads of one event, serialized, as an outbox keeps them.
 ///
@@ -59,26 +172,40 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    pub(crate) const fn built(notification: Option<Bytes>, telemetry: Option<Bytes>) -> Self {
-        Self { notification, telemetry }
+    pub(crate) fn built(notification: Option<Bytes>, telemetry: Option<&Telemetry>) -> Self {
+        let kept = |t: &Telemetry| {
+            let mut bytes = BytesMut::with_capacity(AT_BYTES + t.body.len());
+            bytes.put_i64(t.at.micros());
+            bytes.put_slice(&t.body);
+            bytes.freeze()
+        };
+        Self { notification, telemetry: telemetry.map(kept) }
     }
 
-    /// For an outbox: the payloads as they were kept.
+    /// For an outbox alone: the payloads as they were kept.
     #[must_use]
     pub const fn restored(notification: Option<Bytes>, telemetry: Option<Bytes>) -> Self {
         Self { notification, telemetry }
     }
 
-    /// For an outbox: the notification's bytes.
+    /// The notification's bytes.
     #[must_use]
     pub const fn notification(&self) -> Option<&Bytes> {
         self.notification.as_ref()
     }
 
-    /// For an outbox: the telemetry's bytes.
+    /// For an outbox: the telemetry's bytes as they are kept.
     #[must_use]
     pub const fn telemetry(&self) -> Option<&Bytes> {
         self.telemetry.as_ref()
+    }
+
+    /// The telemetry, to be shown or given to a deliveree; `None` where there is none.
+    #[must_use]
+    pub fn told_to_analytics(&self) -> Option<Telemetry> {
+        let kept = self.telemetry.as_ref()?;
+        let at = kept.first_chunk::<AT_BYTES>()?;
+        Some(Telemetry { at: Timestamp::from_micros(i64::from_be_bytes(*at)), body: kept.slice(AT_BYTES..) })
     }
 
     /// How many bytes they have in all.

@@ -2,15 +2,19 @@
 //!
 //! This is the one place where payloads are built. Pure: it works on a [`Snapshot`] of catalogue and subscriptions.
 
-use crate::catalogue::{Catalogue, Refused};
+use crate::catalogue::declare::Audience;
+use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
 use crate::matching::{Target, owed};
-use crate::payload::PAYLOAD_MAX;
-use crate::{Draft, Facts, Idempotency, Origin, Payloads, Prepared, Timestamp};
+use crate::payload::{PAYLOAD_MAX, Telemetry};
+use crate::{Draft, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What catalogue and subscriptions were at one moment.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,6 +25,47 @@ pub struct Snapshot {
     pub catalogue: Catalogue,
     /// The subscriptions that take new events.
     pub targets: Vec<Target>,
+    /// How telemetry is built; `None`: it is switched off, nothing is built.
+    pub telemetry: Option<TelemetryPolicy>,
+    /// To whom an event is owed whose telemetry could not be built; `None`: nobody keeps such events.
+    pub quarantine: Option<SubscriptionId>,
+}
+
+/// How telemetry is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelemetryPolicy {
+    /// Times that leave are rounded down to it; 1 ms or more.
+    pub time_grain: Duration,
+}
+
+impl Default for TelemetryPolicy {
+    fn default() -> Self {
+        Self { time_grain: Duration::from_secs(60 * 60) }
+    }
+}
+
+/// An event of a client that brings what is already anonymized; nothing of it is ever notified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelayDraft {
+    /// What happened.
+    pub event_type: EventType,
+    /// What leaves as `event_properties`: an object.
+    pub properties: Value,
+    /// What leaves as `derived_properties`: an object.
+    pub derived_properties: Value,
+    /// Repeating it records nothing new. 1 to 256 characters.
+    pub idempotency_key: Option<String>,
+    /// Whose event it is. 1 to 256 characters.
+    pub tenant: Option<String>,
+}
+
+/// A relayed event, ready to be recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relayed {
+    /// What is recorded.
+    pub prepared: Prepared,
+    /// JSON Pointers of what the telemetry schema does not know, and which was left out.
+    pub dropped: Vec<String>,
 }
 
 /// Why an event cannot be recorded.
@@ -32,9 +77,15 @@ pub enum Unfit {
     /// The properties are not a JSON object.
     #[error("properties must be a JSON object")]
     NotAnObject,
+    /// The properties do not fit what the catalogue declares of the type; never empty.
+    #[error("{}: {}", .0.first().map_or("", |m| &m.pointer), .0.first().map_or("", |m| &m.detail))]
+    Misfits(Vec<Misfit>),
     /// The payload is longer than [`PAYLOAD_MAX`].
     #[error("the payload has {0} bytes; at most {PAYLOAD_MAX} are taken")]
     TooLarge(usize),
+    /// Telemetry is switched off, so there is nothing to relay.
+    #[error("telemetry is switched off")]
+    TelemetryOff,
 }
 
 impl Snapshot {
@@ -43,8 +94,8 @@ impl Snapshot {
     /// # Errors
     /// [`Unfit`] says what is wrong with it.
     pub fn prepare(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
-        self.catalogue.admit(&draft.event_type)?;
-        self.build(draft, Origin::Record, now)
+        let declared = self.catalogue.admit(&draft.event_type)?;
+        self.build(draft, declared, Origin::Record, now)
     }
 
     /// Prepares one of the daemon's own events.
@@ -52,7 +103,32 @@ impl Snapshot {
     /// # Errors
     /// [`Unfit`] as for any other, but the catalogue is not asked.
     pub fn prepare_ours(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
-        self.build(draft, Origin::Daemon, now)
+        self.build(draft, None, Origin::Daemon, now)
+    }
+
+    /// Prepares what a client brings already anonymized: it goes to analytics alone.
+    ///
+    /// # Errors
+    /// [`Unfit`]; a type that is not declared is refused whatever the catalogue says of such types.
+    pub fn prepare_relayed(&self, draft: RelayDraft, now: Timestamp) -> Result<Relayed, Unfit> {
+        let RelayDraft { event_type, properties, derived_properties, idempotency_key, tenant } = draft;
+        let declared = self.catalogue.admit(&event_type)?.ok_or_else(|| Refused::Undeclared(event_type.clone()))?;
+        let policy = self.telemetry.ok_or(Unfit::TelemetryOff)?;
+        if !properties.is_object() || !derived_properties.is_object() {
+            return Err(Unfit::NotAnObject);
+        }
+        let (body, dropped) = declared.relay(&event_type, &properties, &derived_properties);
+        if body.len() > PAYLOAD_MAX {
+            return Err(Unfit::TooLarge(body.len()));
+        }
+        let facts = Facts { event_type, key: None, tenant, origin: Origin::Relay, occurred_at: None, recorded_at: now };
+        let brought = serde_json::json!([properties, derived_properties]);
+        let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &brought));
+        let telemetry = Telemetry { at: grained(now, policy), body: body.into() };
+        let payloads = Payloads::built(None, Some(&telemetry));
+        let owed = owed(&self.targets, &facts, &Value::Null, &payloads);
+        let prepared = Prepared { facts: Arc::new(facts), idempotency, payloads, owed, quarantined: None };
+        Ok(Relayed { prepared, dropped })
     }
 
     /// Matches an event again, after the subscriptions changed while it was on its way.
@@ -61,22 +137,80 @@ impl Snapshot {
         // `data` is read by itself: within the body it may be one level deeper than is read.
         let body = prepared.payloads.notification().and_then(|b| serde_json::from_slice::<Body>(b).ok());
         let data = body.and_then(|b| serde_json::from_str(b.data.get()).ok()).unwrap_or(Value::Null);
-        prepared.owed = owed(&self.targets, &prepared.facts, &data);
+        prepared.owed = owed(&self.targets, &prepared.facts, &data, &prepared.payloads);
+        self.quarantine(&mut prepared);
         prepared
     }
 
-    fn build(&self, draft: Draft, origin: Origin, now: Timestamp) -> Result<Prepared, Unfit> {
+    fn build(
+        &self,
+        draft: Draft,
+        declared: Option<&Declared>,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<Prepared, Unfit> {
         let Draft { event_type, properties, idempotency_key, occurred_at, key, tenant } = draft;
         let data = read(properties.as_bytes()).ok().filter(Value::is_object).ok_or(Unfit::NotAnObject)?;
+        let misfits = declared.map(|d| d.check(&data)).unwrap_or_default();
+        if !misfits.is_empty() {
+            return Err(Unfit::Misfits(misfits));
+        }
         let facts = Facts { event_type, key, tenant, origin, occurred_at, recorded_at: now };
-        let body = notification(&facts, &properties);
+        let told = declared.map_or(Cow::Borrowed(properties.as_str()), |d| d.notification(&data, &properties));
+        let body = notification(&facts, &told);
         if body.len() > PAYLOAD_MAX {
             return Err(Unfit::TooLarge(body.len()));
         }
+        let (telemetry, quarantined) = match self.telemetry(&facts, declared, &data) {
+            Ok(telemetry) => (telemetry, None),
+            Err(why) => (None, Some(why)),
+        };
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
-        let owed = owed(&self.targets, &facts, &data);
-        Ok(Prepared { facts: Arc::new(facts), idempotency, payloads: Payloads::built(Some(body), None), owed })
+        // What is quarantined keeps its notification, since nothing else of it is left to build from.
+        let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry) && quarantined.is_none();
+        let payloads = Payloads::built((!silent).then_some(body), telemetry.as_ref());
+        let owed = owed(&self.targets, &facts, &data, &payloads);
+        let mut prepared = Prepared { facts: Arc::new(facts), idempotency, payloads, owed, quarantined };
+        self.quarantine(&mut prepared);
+        Ok(prepared)
     }
+
+    /// What leaves of an event; `None` where nothing does: it is switched off, or the type is not declared.
+    fn telemetry(&self, facts: &Facts, declared: Option<&Declared>, data: &Value) -> Result<Option<Telemetry>, String> {
+        let Some(policy) = self.telemetry else { return Ok(None) };
+        let body = match declared {
+            // A panic in here costs this event its telemetry, never the caller its record.
+            Some(declared) => match catch_unwind(AssertUnwindSafe(|| declared.telemetry(&facts.event_type, data))) {
+                Ok(built) => built.map_err(|e| e.to_string())?,
+                Err(_) => return Err("building it panicked".to_owned()),
+            },
+            // Of the daemon's own only that they happened.
+            None if facts.origin == Origin::Daemon => {
+                let event = &facts.event_type;
+                format!(r#"{{"event":"{event}","event_properties":{{}},"derived_properties":{{}}}}"#)
+            }
+            None => return Ok(None),
+        };
+        if body.len() > PAYLOAD_MAX {
+            return Err(format!("it has {} bytes; at most {PAYLOAD_MAX} leave", body.len()));
+        }
+        Ok(Some(Telemetry { at: grained(facts.happened_at(), policy), body: body.into() }))
+    }
+
+    /// Owes a quarantined event to whoever keeps such events.
+    fn quarantine(&self, prepared: &mut Prepared) {
+        if let (Some(keeper), Some(_)) = (self.quarantine, &prepared.quarantined)
+            && let Err(at) = prepared.owed.binary_search(&keeper)
+        {
+            prepared.owed.insert(at, keeper);
+        }
+    }
+}
+
+/// A time rounded down to the grain.
+fn grained(time: Timestamp, policy: TelemetryPolicy) -> Timestamp {
+    let grain = i64::try_from(policy.time_grain.as_micros()).unwrap_or(i64::MAX).max(1);
+    Timestamp::from_micros(time.micros().div_euclid(grain).saturating_mul(grain))
 }
 
 /// What is read of a notification's body to match it again.
@@ -114,13 +248,14 @@ fn idempotency(facts: &Facts, key: &str, data: &Value) -> Idempotency {
 mod tests {
     use super::*;
     use crate::EventType;
-    use crate::catalogue::{Declared, Undeclared};
+    use crate::catalogue::Undeclared;
+    use crate::catalogue::declare::Declarations;
 
     const NOW: i64 = 1_732_000_000_000;
 
     fn snapshot() -> Snapshot {
-        let types = [(EventType::parse("a:b").unwrap(), Declared::default())].into();
-        Snapshot { catalogue: Catalogue { types, undeclared: Undeclared::Reject }, ..Snapshot::default() }
+        let catalogue = Catalogue::compile(&Declarations::of_types(&["a:b"]), Undeclared::Reject).unwrap();
+        Snapshot { catalogue, ..Snapshot::default() }
     }
 
     fn draft(event_type: &str, properties: &str) -> Draft {
@@ -159,7 +294,8 @@ mod tests {
         let prepared = prepare(draft("a:b", &deep)).unwrap();
         let wheres = vec![crate::matching::Where::new("id", Value::from("x"))];
         let selector = crate::matching::Selector { wheres, ..Default::default() };
-        let targets = vec![Target { id: crate::SubscriptionId(7), selector }];
+        let targets =
+            vec![Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Notification }];
         let owed = Snapshot { targets, ..snapshot() }.rematch(prepared).owed;
         assert_eq!(owed, [crate::SubscriptionId(7)]);
     }

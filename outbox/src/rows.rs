@@ -223,7 +223,13 @@ pub(crate) fn read_event(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<(Ke
         .map(|(subscription, born)| Owed { subscription: *subscription, dead_at_birth: born.dead_at_birth() })
         .collect();
     let event = EventRow { id: head.id, facts: Arc::clone(&facts), payloads: payloads.clone() };
-    let prepared = Prepared { facts, idempotency, payloads, owed: born.into_iter().map(|(id, _)| id).collect() };
+    let prepared = Prepared {
+        facts,
+        idempotency,
+        payloads,
+        owed: born.into_iter().map(|(id, _)| id).collect(),
+        quarantined: None,
+    };
     Ok((Kept { event, owed }, prepared))
 }
 

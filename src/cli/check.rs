@@ -17,7 +17,7 @@ pub(super) struct Check {
 pub(super) fn run(check: &Check, output: &mut Output) -> Result<(), Failure> {
     match config::load(&check.config, &environment()) {
         Ok(config) => {
-            let (subscriptions, types) = (config.subscriptions.len(), config.catalogue.types.len());
+            let (subscriptions, types) = (config.subscriptions.len(), config.catalogue.types().count());
             let file = check.config.display();
             output.line(&format!("{file}: good ({subscriptions} subscriptions, {types} event types)"))?;
             Ok(())

@@ -5,7 +5,8 @@ use super::section::Section;
 use super::source;
 use posthaste_events::EventType;
 use posthaste_events::builtin::is_ours;
-use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
+use posthaste_events::catalogue::declare::{Declarations, EventDeclaration};
+use posthaste_events::catalogue::{Catalogue, Undeclared};
 use std::path::Path;
 
 const FILE_DEFAULT: &str = "events.toml";
@@ -16,7 +17,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Catalogue {
         Some(("accept", _)) => Undeclared::Accept,
         _ => Undeclared::Reject,
     };
-    let mut catalogue = Catalogue { undeclared, ..Catalogue::default() };
+    let mut declarations = Declarations::default();
     let given = section.has("files");
     let mut files = section.strings("files").unwrap_or_default();
     files.dedup_by_key(|(path, _)| *path);
@@ -33,13 +34,14 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Catalogue {
             section.unseen(&place, "files", why, hint);
             continue;
         }
-        read_file(&full, &mut catalogue, section.problems);
+        read_file(&full, &mut declarations, section.problems);
     }
     section.finish();
-    catalogue
+    // Faults are told where the file is read; what is left here is none.
+    Catalogue::compile(&declarations, undeclared).unwrap_or_default()
 }
 
-fn read_file(path: &Path, catalogue: &mut Catalogue, problems: &mut Problems) {
+fn read_file(path: &Path, declarations: &mut Declarations, problems: &mut Problems) {
     let Some(root) = source::parse(path, problems) else { return };
     let mut top = Section::top(&root, problems);
     if let Some(entry) = top.entry("layer") {
@@ -82,7 +84,7 @@ fn read_file(path: &Path, catalogue: &mut Catalogue, problems: &mut Problems) {
                     "types of `posthaste:` need no declaration",
                 );
             }
-            Ok(name) if catalogue.types.contains_key(&name) => {
+            Ok(name) if declarations.events.iter().any(|e| e.name == name.as_str()) => {
                 section.unseen(
                     &entry.place,
                     "its name",
@@ -91,7 +93,7 @@ fn read_file(path: &Path, catalogue: &mut Catalogue, problems: &mut Problems) {
                 );
             }
             Ok(name) => {
-                catalogue.types.insert(name, said);
+                declarations.events.push(EventDeclaration { name: name.as_str().to_owned(), ..said });
             }
         }
         section.finish();
@@ -99,7 +101,7 @@ fn read_file(path: &Path, catalogue: &mut Catalogue, problems: &mut Problems) {
     top.finish();
 }
 
-fn read_declared(section: &mut Section<'_, '_>) -> Declared {
+fn read_declared(section: &mut Section<'_, '_>) -> EventDeclaration {
     let title = section.string("title").map(|(text, _)| text.to_owned());
     let retired = section.boolean("retired").is_some_and(|(retired, _)| retired);
     if let Some(entry) = section.entry("example")
@@ -112,5 +114,5 @@ fn read_declared(section: &mut Section<'_, '_>) -> Declared {
             section.unseen(&entry.place, key, "is not built yet", "leave it out for now");
         }
     }
-    Declared { title, retired }
+    EventDeclaration { title, retired, ..EventDeclaration::default() }
 }

@@ -6,7 +6,6 @@
 
 mod catalogue;
 mod daemon;
-mod later;
 mod nearest;
 mod node;
 mod outbox;
@@ -17,12 +16,14 @@ mod section;
 mod selector;
 mod source;
 mod subscription;
+mod telemetry;
 mod units;
 
 pub use daemon::{Daemon, Scope, Secret, Token};
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
 pub use subscription::Subscription;
+pub use telemetry::Relay;
 pub(crate) use units::duration;
 
 use ipnet::IpNet;
@@ -30,6 +31,7 @@ use posthaste_actors::settings::{self, Settings};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Tools};
 use posthaste_events::catalogue::Catalogue;
+use posthaste_events::prepare::TelemetryPolicy;
 use problem::Problems;
 use section::Section;
 use std::collections::BTreeMap;
@@ -51,6 +53,10 @@ pub struct Config {
     pub allow_networks: Vec<IpNet>,
     /// The declared event types.
     pub catalogue: Catalogue,
+    /// How telemetry is built; `None`: it is switched off.
+    pub telemetry: Option<TelemetryPolicy>,
+    /// What the relay takes.
+    pub relay: Relay,
     /// The subscriptions, each name once, in the order of the file.
     pub subscriptions: Vec<Subscription>,
 }
@@ -69,12 +75,14 @@ impl Config {
             circuit: s.circuit,
             shown: s.shown.clone(),
             mark: s.mark,
+            takes: s.parsed.takes,
             make: s.parsed.make(tools.clone()),
         };
         Settings {
             subscriptions: self.subscriptions.iter().map(ready).collect(),
             catalogue: self.catalogue.clone(),
             backlog_max: self.outbox.backlog_max,
+            telemetry: self.telemetry,
         }
     }
 
@@ -119,12 +127,13 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Optio
     let defaults = retry::read_defaults(&mut top);
     let allow_networks = daemon::read_networks(&mut top);
     let catalogue = catalogue::read(&mut top, &folder);
-    later::read(&mut top);
+    let telemetry = telemetry::read_telemetry(top.section("telemetry"));
+    let relay = telemetry::read_relay(top.section("relay"));
     let guard = Guard::allowing(allow_networks.clone());
     let against = subscription::Against { kinds, guard: &guard, retry: &defaults };
     let subscriptions = subscription::read_all(&mut top, &against);
     top.finish();
-    Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, subscriptions })
+    Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, telemetry, relay, subscriptions })
 }
 
 #[cfg(test)]

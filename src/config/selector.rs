@@ -75,7 +75,7 @@ fn read_set(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Selector {
     if let Some((_, node)) = section.string("filter") {
         section.not_built("filter", node);
     }
-    Selector { events, wheres: read_where(section), tenant: tenant.map(str::to_owned) }
+    Selector { events, wheres: read_where(section), filter: None, tenant: tenant.map(str::to_owned) }
 }
 
 fn is_empty(node: &Node) -> bool {

@@ -133,8 +133,15 @@ impl Reading<'_> {
         match self.against.snapshot.prepare(draft, self.against.now) {
             Ok(prepared) => return Some(prepared),
             Err(Unfit::Refused(refused)) => self.fault(at, "/type", refused.to_string()),
+            Err(Unfit::Misfits(misfits)) => {
+                for misfit in misfits {
+                    self.fault(at, &format!("/properties{}", misfit.pointer), misfit.detail);
+                }
+            }
             // That it is JSON and an object is known by now.
-            Err(Unfit::NotAnObject) => self.fault(at, "/properties", "a number in it is too large to be read"),
+            Err(Unfit::NotAnObject | Unfit::TelemetryOff) => {
+                self.fault(at, "/properties", "a number in it is too large to be read")
+            }
             Err(error @ Unfit::TooLarge(_)) => {
                 self.too_large = true;
                 self.fault(at, "/properties", error.to_string());
@@ -281,13 +288,14 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 mod tests {
     use super::*;
     use actix_web::ResponseError as _;
-    use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
+    use posthaste_events::catalogue::declare::Declarations;
+    use posthaste_events::catalogue::{Catalogue, Undeclared};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn snapshot() -> Snapshot {
-        let types = [(EventType::parse("a:b").unwrap(), Declared::default())].into();
-        Snapshot { catalogue: Catalogue { types, undeclared: Undeclared::Reject }, ..Snapshot::default() }
+        let catalogue = Catalogue::compile(&Declarations::of_types(&["a:b"]), Undeclared::Reject).unwrap();
+        Snapshot { catalogue, ..Snapshot::default() }
     }
 
     fn read_as(body: &[u8], tenant: Option<&str>, header: Option<&str>) -> Result<Posted, (u16, Vec<String>)> {

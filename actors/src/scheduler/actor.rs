@@ -11,6 +11,7 @@ use crate::inbox::Inbox;
 use crate::messages::Watched;
 use crate::supervisor::{Hand, Supervisor};
 use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler};
+use posthaste_events::Installation;
 use posthaste_events::SubscriptionId;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
@@ -32,6 +33,7 @@ pub(crate) struct Scheduler {
     pub(crate) desk: Arc<Desk>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) installation: Installation,
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) restarts: Arc<AtomicU64>,
     /// Kept for a core that must be made again.
@@ -162,7 +164,7 @@ impl Scheduler {
         let (desk, inbox) = (Arc::clone(&self.desk), Arc::clone(&self.inbox));
         match action {
             Action::Deliver { subscription, calls } => {
-                let wires = Wires { inbox, clock: Arc::clone(&desk.clock) };
+                let wires = Wires { inbox, clock: Arc::clone(&desk.clock), installation: self.installation.clone() };
                 let orders = calls.into_iter().map(|call| Order::new(call, wires.clone())).collect();
                 let _dropped_orders_report_themselves = self.supervisor.try_send(Hand { subscription, orders });
             }

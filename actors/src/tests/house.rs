@@ -3,13 +3,14 @@
 use crate::engine::{Config, Engine, launch};
 use crate::messages::{InspectDelivery, InspectSubscriptions, RecordBatch, SubscriptionView, Watch, Watched};
 use crate::settings::{Settings, Subscription};
+use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::matching::Selector;
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{
-    AnyDeliveree, Delivery, DeliveryId, Draft, EventId, EventType, Notification, OneByOne, Outcome, Pattern,
-    RetryPolicy, State, SubscriptionId, Timestamp,
+    AnyDeliveree, Delivery, DeliveryId, Draft, EventId, EventType, Installation, Notification, OneByOne, Outcome,
+    Pattern, RetryPolicy, State, SubscriptionId, Takes, Timestamp,
 };
 use posthaste_outbox::{Limits, MemoryOutbox, Outbox};
 use std::future::Future;
@@ -98,6 +99,7 @@ impl House {
             outbox: Arc::clone(&outbox),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
+            installation: Installation::new(&[7; 32]),
         };
         let finished = Arc::new(Notify::new());
         let (_, ended) = watch::channel(false);
@@ -142,8 +144,8 @@ impl House {
 }
 
 pub(super) fn settings(subscriptions: Vec<Subscription>) -> Settings {
-    let catalogue = Catalogue { undeclared: Undeclared::Accept, ..Catalogue::default() };
-    Settings { subscriptions, catalogue, backlog_max: 1_000_000 }
+    let catalogue = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
+    Settings { subscriptions, catalogue, backlog_max: 1_000_000, telemetry: None }
 }
 
 /// A subscription to everything, whose receiver is a function.
@@ -166,6 +168,7 @@ where
         circuit: None,
         shown: serde_json::Map::new(),
         mark: 0,
+        takes: Takes::Notification,
         make: Arc::new(make),
     }
 }

@@ -4,6 +4,7 @@ use super::House;
 use super::house::{Counted, delivered, healthy, settings, subscription};
 use crate::messages::{Record, Stop};
 use crate::{Config, start};
+use posthaste_events::Installation;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Clock;
 use posthaste_events::{Draft, EventType, Timestamp};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 #[actix::test]
 async fn a_stop_lets_what_is_in_flight_finish_and_returns_the_rest() {
     let slow = subscription("slow", |delivery| async move {
-        let seconds = if delivery.facts.event_type.as_str() == "shop:quick" { 2 } else { 14 };
+        let seconds = if delivery.facts().event_type.as_str() == "shop:quick" { 2 } else { 14 };
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         delivered()
     });
@@ -61,14 +62,20 @@ impl Clock for MachineClock {
 async fn an_engine_runs_on_threads_of_its_own_and_is_reached_from_any_runtime() {
     let (tell, told) = mpsc::channel();
     let receive = move |delivery: posthaste_events::Delivery<posthaste_events::Notification>| {
-        tell.send(delivery.facts.event_type.to_string()).unwrap();
+        tell.send(delivery.facts().event_type.to_string()).unwrap();
         async { delivered() }
     };
     let clock = Arc::new(MachineClock(Instant::now()));
     let outbox = Arc::new(MemoryOutbox::new(clock.clone(), Arc::new(Counted::default()), Limits::default()));
     let mut subscription = subscription("a", receive);
     subscription.selectors = super::house::to(healthy("x"), "posthaste:**").selectors;
-    let config = Config { settings: settings(vec![subscription]), outbox, clock, random: Arc::new(Counted::default()) };
+    let config = Config {
+        settings: settings(vec![subscription]),
+        outbox,
+        clock,
+        random: Arc::new(Counted::default()),
+        installation: Installation::new(&[7; 32]),
+    };
     let engine = start(config).await.unwrap();
     engine.announce(News::Started { version: "0".into() }).await;
     assert_eq!(told.recv_timeout(Duration::from_secs(30)).unwrap(), "posthaste:daemon:started");

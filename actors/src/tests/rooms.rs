@@ -101,7 +101,7 @@ impl Deliveree<Notification> for Gone {
         Box::pin(async move {
             for delivery in batch.deliveries {
                 report.signal(Signal::Disable("status: 410".into()));
-                report.outcome(delivery.id, failed(410));
+                report.outcome(delivery.ticket, failed(410));
             }
         })
     }
@@ -149,7 +149,7 @@ impl Deliveree<Notification> for Busy {
         Box::pin(async move {
             for delivery in batch.deliveries {
                 report.signal(Signal::SlowDown(Duration::from_secs(86_400)));
-                report.outcome(delivery.id, failed(503));
+                report.outcome(delivery.ticket, failed(503));
             }
         })
     }

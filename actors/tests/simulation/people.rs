@@ -73,7 +73,7 @@ impl World {
                     recorded_at: posthaste_events::seams::Clock::wall(&*self.clock),
                 };
                 let payloads = Payloads::restored(Some(Bytes::from(vec![b'x'; size as usize])), None);
-                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.clone() }
+                Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.clone(), quarantined: None }
             })
             .collect();
         let recorded = self.ask(self.store.outbox.record(events, self.epoch)).unwrap();

@@ -198,7 +198,7 @@ impl World {
                 over: dice.millis(1_000, 60_000),
                 pause: dice.millis(1_000, 30_000),
             }),
-            limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize },
+            limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize, wait: Duration::ZERO },
             timeout: dice.millis(500, 10_000),
             mark: 0,
             active: true,

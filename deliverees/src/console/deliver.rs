@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long a line may be, in bytes; the rest is cut and an ellipsis says so.
 const LINE_MAX: usize = 4 * 1024;
 /// How many events are printed in one call.
-const BATCH: BatchLimits = BatchLimits { events: 64, bytes: 256 * 1024 };
+const BATCH: BatchLimits = BatchLimits { events: 64, bytes: 256 * 1024, wait: Duration::ZERO };
 
 /// The deliveree of one console.
 pub(super) struct Console(Printer);
@@ -29,14 +29,14 @@ impl Deliveree<Notification> for Console {
         let print = self.0.clone();
         Box::pin(async move {
             // All of them are on their way before the first is waited for, so that they are written together.
-            let printed: Vec<_> = batch.deliveries.iter().map(|d| (d.id, print(&line(d)))).collect();
+            let printed: Vec<_> = batch.deliveries.iter().map(|d| (d.ticket, print(&line(d)))).collect();
             drop(batch);
-            for (id, written) in printed {
+            for (ticket, written) in printed {
                 let outcome = match written.await {
                     Ok(()) => Outcome::Delivered(Detail::default()),
                     Err(error) => Outcome::Retry { detail: Detail::error(format!("console: {error}")), after: None },
                 };
-                report.outcome(id, outcome);
+                report.outcome(ticket, outcome);
             }
         })
     }
@@ -59,7 +59,7 @@ struct Body<'a> {
 
 /// `time type id [key=…] [tenant=…] [attempt=n] data`
 fn line(delivery: &Delivery<Notification>) -> String {
-    let facts = &delivery.facts;
+    let facts = delivery.facts();
     let mut line = String::with_capacity(256);
     // Writing to a string does not fail.
     let _ = write!(line, "{} {} {}", facts.happened_at(), facts.event_type, delivery.event());

@@ -7,7 +7,6 @@ pub use config::{ConsoleOptions, KEYS};
 
 use crate::registry::{Kind, Parsed};
 use deliver::Console;
-use posthaste_events::AnyDeliveree;
 use std::sync::Arc;
 
 /// The kind as the table lists it.
@@ -18,9 +17,7 @@ pub fn kind() -> Kind {
         keys: KEYS.known,
         parse: Arc::new(|options, _guard| {
             let shown = config::parse(options)?;
-            let make =
-                |tools: &crate::Tools| AnyDeliveree::Notification(Arc::new(Console::new(Arc::clone(&tools.print))));
-            Ok(Parsed::new(shown, make))
+            Ok(Parsed::notification(shown, |tools| Console::new(Arc::clone(&tools.print))))
         }),
     }
 }

@@ -85,7 +85,7 @@ impl Parts {
         if let Some(signal) = signal {
             report.signal(signal);
         }
-        report.outcome(delivery.id, outcome);
+        report.outcome(delivery.ticket, outcome);
     }
 
     /// The end of an exchange that its deadline cut off.

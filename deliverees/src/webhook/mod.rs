@@ -9,7 +9,6 @@ pub use config::{KEYS, Webhook, WebhookOptions};
 
 use crate::registry::{Kind, Parsed};
 use deliver::Sender;
-use posthaste_events::AnyDeliveree;
 use std::sync::Arc;
 
 /// The kind as the table lists it.
@@ -22,10 +21,9 @@ pub fn kind() -> Kind {
             let webhook = Arc::new(Webhook::parse(options, guard)?);
             let (shown, revealed) = (webhook.shown(), webhook.revealed());
             let make = move |tools: &crate::Tools| {
-                let sender = Sender::new(Arc::clone(&webhook), tools.http.clone(), Arc::clone(&tools.clock));
-                AnyDeliveree::Notification(Arc::new(sender))
+                Sender::new(Arc::clone(&webhook), tools.http.clone(), Arc::clone(&tools.clock))
             };
-            Ok(Parsed::new(shown, make).revealing(revealed))
+            Ok(Parsed::notification(shown, make).revealing(revealed))
         }),
     }
 }

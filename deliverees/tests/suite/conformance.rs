@@ -32,7 +32,7 @@ async fn every_kind_reports_each_delivery_once() {
         // As many as one call may have, and the empty call that should never be made.
         let count = u64::try_from(deliveree.limits().events.min(64)).unwrap();
         let batch: Vec<_> = (1..=count).map(|n| delivery(n, 1, BODY)).collect();
-        let ids: BTreeSet<_> = batch.iter().map(|d| d.id).collect();
+        let ids: BTreeSet<_> = batch.iter().map(|d| d.ticket).collect();
         let reported = deliver(&deliveree, batch).await;
         assert_eq!(reported.outcomes.len(), ids.len(), "{kind}");
         assert_eq!(reported.outcomes.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), ids, "{kind}");

@@ -3,7 +3,7 @@
 use crate::sending::{OTHER_SECRET, SECRET};
 use posthaste_deliverees::registry::{Kind, Parsed};
 use posthaste_deliverees::{Guard, Kinds, Problem};
-use posthaste_events::{AnyDeliveree, OneByOne, Outcome};
+use posthaste_events::{OneByOne, Outcome};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,9 +134,9 @@ fn a_third_partys_kind_joins_the_table() {
                 let fly = |_: posthaste_events::Delivery<posthaste_events::Notification>| async {
                     Outcome::Delivered(posthaste_events::outcome::Detail::default())
                 };
-                AnyDeliveree::Notification(Arc::new(OneByOne::new(Duration::from_secs(1), fly)))
+                OneByOne::new(Duration::from_secs(1), fly)
             };
-            Ok(Parsed::new(serde_json::Map::from_iter([("loft".to_owned(), loft)]), make))
+            Ok(Parsed::notification(serde_json::Map::from_iter([("loft".to_owned(), loft)]), make))
         }),
     };
     let kinds = Kinds::built_in().with(pigeon);

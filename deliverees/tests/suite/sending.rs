@@ -6,8 +6,8 @@ use posthaste_deliverees::http::{Parts, Resolve, ResolveError};
 use posthaste_deliverees::{Guard, Http, Kinds, Printer, Tools};
 use posthaste_events::seams::Clock;
 use posthaste_events::{
-    AnyDeliveree, Batch, Delivery, DeliveryId, EventId, EventType, Facts, Notification, Origin, Outcome, Payload as _,
-    Payloads, Report, Reporter, Signal, SubscriptionId, Timestamp,
+    AnyDeliveree, Batch, Delivery, DeliveryId, EventId, EventType, Facts, Installation, Notification, Origin, Outcome,
+    Payload as _, Payloads, Report, Reporter, Signal, SubscriptionId, Ticket, Timestamp, Told,
 };
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -111,21 +111,18 @@ pub(crate) fn delivery(sequence: u64, attempt: u32, body: impl Into<Bytes>) -> D
         occurred_at: None,
         recorded_at: Timestamp::from_millis(NOW * 1_000),
     };
-    Delivery {
-        id: DeliveryId {
-            event: EventId::new(NOW.unsigned_abs() * 1_000, sequence, 7),
-            subscription: SubscriptionId(1),
-        },
-        attempt,
-        facts: Arc::new(facts),
-        payload: Notification::of(&Payloads::restored(Some(body.into()), None)).unwrap(),
-    }
+    let id =
+        DeliveryId { event: EventId::new(NOW.unsigned_abs() * 1_000, sequence, 7), subscription: SubscriptionId(1) };
+    let told = Told { id, facts: Arc::new(facts) };
+    let payloads = Payloads::restored(Some(body.into()), None);
+    let (payload, about) = Notification::of(&payloads, told, &Installation::new(&[7; 32])).unwrap();
+    Delivery { ticket: Ticket(usize::try_from(sequence).unwrap()), attempt, about, payload }
 }
 
 /// What was reported in one call.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Reported {
-    pub(crate) outcomes: Vec<(DeliveryId, Outcome)>,
+    pub(crate) outcomes: Vec<(Ticket, Outcome)>,
     pub(crate) signals: Vec<Signal>,
 }
 
@@ -158,7 +155,7 @@ pub(crate) async fn deliver_within(
     let report = Reporter::new(move |report| {
         let mut reported = taken.lock().unwrap();
         match report {
-            Report::Outcome(id, outcome) => reported.outcomes.push((id, outcome)),
+            Report::Outcome(ticket, outcome) => reported.outcomes.push((ticket, outcome)),
             Report::Signal(signal) => reported.signals.push(signal),
         }
     });

@@ -14,8 +14,8 @@ pub(super) fn load_catalogue(events: &str) -> Result<Config, Vec<Problem>> {
 fn the_catalogue_declares_types() {
     let text = "[event.\"a:b\"]\ntitle = \"A\"\nexample = { n = 1 }\n[event.c]\nretired = true\n";
     let catalogue = load_catalogue(text).unwrap_or_else(|p| panic!("{}", told(&p))).catalogue;
-    assert_eq!(catalogue.undeclared, Undeclared::Reject);
-    let said: Vec<_> = catalogue.types.iter().map(|(t, d)| (t.as_str(), d.title.as_deref(), d.retired)).collect();
+    assert_eq!(catalogue.undeclared(), Undeclared::Reject);
+    let said: Vec<_> = catalogue.types().map(|(t, d)| (t.as_str(), d.title.as_deref(), d.retired)).collect();
     assert_eq!(said, [("a:b", Some("A"), false), ("c", None, true)]);
 }
 

@@ -8,11 +8,14 @@ use actix_web::http::{Method, header};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{Bytes, Data};
 use posthaste_actors::settings::{Settings, Subscription};
-use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
+use posthaste_events::catalogue::declare::Declarations;
+use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::matching::Selector;
 use posthaste_events::outcome::Detail;
 use posthaste_events::prepare::Snapshot;
-use posthaste_events::{AnyDeliveree, Delivery, EventType, Notification, OneByOne, Outcome, Pattern, RetryPolicy};
+use posthaste_events::{
+    AnyDeliveree, Delivery, Installation, Notification, OneByOne, Outcome, Pattern, RetryPolicy, Takes,
+};
 use posthaste_outbox::{Limits, MemoryOutbox};
 use serde_json::Value;
 use std::sync::Arc;
@@ -68,8 +71,10 @@ impl Stage {
             ],
             catalogue: catalogue(),
             backlog_max: 1_000,
+            telemetry: None,
         };
-        let config = posthaste_actors::Config { settings, outbox, clock, random };
+        let config =
+            posthaste_actors::Config { settings, outbox, clock, random, installation: Installation::new(&[7; 32]) };
         let engine = posthaste_actors::start(config).await.unwrap();
         let snapshot = engine.snapshot.clone();
         let shared = shared(Desk::of(&engine.registry), Arc::new(move || snapshot.current()), access);
@@ -169,8 +174,7 @@ fn shared(desk: Desk, snapshot: crate::http::LatestSnapshot, access: Access) -> 
 }
 
 fn catalogue() -> Catalogue {
-    let declared = |t: &str| (EventType::parse(t).unwrap(), Declared::default());
-    Catalogue { types: ["a:b", "b:c"].map(declared).into(), undeclared: Undeclared::Reject }
+    Catalogue::compile(&Declarations::of_types(&["a:b", "b:c"]), Undeclared::Reject).unwrap()
 }
 
 fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outcome) -> Subscription {
@@ -193,6 +197,7 @@ fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outc
         concurrency: 4,
         circuit: None,
         mark: 0,
+        takes: Takes::Notification,
         shown: [("deliveree".to_owned(), "test".into())].into_iter().collect(),
         make: Arc::new(make),
     }

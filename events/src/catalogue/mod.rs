@@ -1,0 +1,200 @@
+//! The catalogue: which event types are declared, layer by layer, and what each becomes.
+//!
+//! [`declare`] holds what was written; [`Catalogue::compile`] checks it as a whole. A compiled type answers whether
+//! properties fit it, what a notification of them is, what leaves as telemetry, and both as JSON Schema.
+
+pub mod declare;
+
+use crate::EventType;
+use crate::builtin::is_ours;
+use declare::{Audience, Declarations, Fault, FieldKind};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What happens to an event whose type is not declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undeclared {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It is recorded and notified, yet never telemetry.
+    Accept,
+}
+
+/// The declared event types, checked. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Catalogue {
+    types: Arc<BTreeMap<EventType, Declared>>,
+    undeclared: Undeclared,
+}
+
+/// What the catalogue says of one type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    /// What a person calls it.
+    pub title: Option<String>,
+    /// Recorded no more; kept so that what waits still means something.
+    pub retired: bool,
+    /// The layer that it stands on.
+    pub layer: Option<String>,
+    /// Who is told.
+    pub audience: Audience,
+    /// The properties of one such event.
+    pub example: Option<Map<String, Value>>,
+}
+
+/// Something wrong with properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where it stands, or would stand: a JSON Pointer (RFC 6901) seen from the properties, `/project/uuid`.
+    pub pointer: String,
+    /// What is wrong, without the value.
+    pub detail: String,
+}
+
+/// A payload that could not be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unbuilt(pub String);
+
+/// A path of the notification that a `where` may name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterPath {
+    /// Names with dots between.
+    pub path: String,
+    /// What stands there.
+    pub kind: FieldKind,
+    /// The values that may stand there; empty: any of its kind.
+    pub values: Vec<Value>,
+    /// Paths that a `where` on this one must name too: the identities of the layers above.
+    pub requires: Vec<String>,
+}
+
+/// Why the catalogue refuses an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The type is not declared.
+    #[error(
+        "the type {0:?} is not declared in the catalogue; declare it in events.toml, or set catalogue.undeclared = \"accept\""
+    )]
+    Undeclared(EventType),
+    /// The type is retired.
+    #[error("the type {0:?} is retired")]
+    Retired(EventType),
+    /// The type is the daemon's own.
+    #[error("types of `posthaste:` are the daemon's own; nobody outside may record one")]
+    Ours,
+}
+
+impl Catalogue {
+    /// Checks declarations as a whole.
+    ///
+    /// # Errors
+    /// Every [`Fault`]; never empty.
+    pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
+        let types = declarations.events.iter().filter_map(|e| {
+            let declared = Declared {
+                title: e.title.clone(),
+                retired: e.retired,
+                layer: e.layer.clone(),
+                audience: e.audience,
+                example: e.example.clone(),
+            };
+            Some((EventType::parse(&e.name).ok()?, declared))
+        });
+        Ok(Self { types: Arc::new(types.collect()), undeclared })
+    }
+
+    /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.
+    #[must_use]
+    pub fn get(&self, event_type: &EventType) -> Option<&Declared> {
+        self.types.get(event_type)
+    }
+
+    /// Every declared type, in order.
+    pub fn types(&self) -> impl Iterator<Item = (&EventType, &Declared)> {
+        self.types.iter()
+    }
+
+    /// What happens to types that are not declared.
+    #[must_use]
+    pub const fn undeclared(&self) -> Undeclared {
+        self.undeclared
+    }
+
+    /// Whether an event of this type may be recorded by a caller; `None`: it may, though it is not declared.
+    ///
+    /// # Errors
+    /// [`Refused`] says why not.
+    pub fn admit(&self, event_type: &EventType) -> Result<Option<&Declared>, Refused> {
+        if is_ours(event_type.as_str()) {
+            return Err(Refused::Ours);
+        }
+        match (self.get(event_type), self.undeclared) {
+            (Some(declared), _) if declared.retired => Err(Refused::Retired(event_type.clone())),
+            (Some(declared), _) => Ok(Some(declared)),
+            (None, Undeclared::Accept) => Ok(None),
+            (None, Undeclared::Reject) => Err(Refused::Undeclared(event_type.clone())),
+        }
+    }
+
+    /// Masks the sensitive fields of a notification's `data` before it is shown; says whether there was one.
+    pub fn mask(&self, event_type: &EventType, data: &mut Value) -> bool {
+        let _ = (event_type, data);
+        false
+    }
+}
+
+impl Declared {
+    /// Everything that is wrong with the properties of such an event; empty: they fit.
+    #[must_use]
+    pub fn check(&self, properties: &Value) -> Vec<Misfit> {
+        let _ = properties;
+        Vec::new()
+    }
+
+    /// The notification's `data`: the properties without what is telemetry's alone. `text` is `properties` as compact
+    /// JSON, which is given back where nothing is to be taken out.
+    #[must_use]
+    pub fn notification<'a>(&self, properties: &Value, text: &'a str) -> Cow<'a, str> {
+        let _ = properties;
+        Cow::Borrowed(text)
+    }
+
+    /// What leaves as telemetry of properties that fit: `{"event","event_properties","derived_properties"}`.
+    ///
+    /// # Errors
+    /// [`Unbuilt`] where it is longer than a payload may be.
+    pub fn telemetry(&self, event_type: &EventType, properties: &Value) -> Result<String, Unbuilt> {
+        let _ = properties;
+        Ok(format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#))
+    }
+
+    /// What leaves of already anonymized properties, as [`Declared::telemetry`], and the JSON Pointers of what the
+    /// telemetry schema does not know, `/properties/…` or `/derived_properties/…`, which is dropped.
+    #[must_use]
+    pub fn relay(&self, event_type: &EventType, properties: &Value, derived: &Value) -> (String, Vec<String>) {
+        let _ = (properties, derived);
+        (format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#), Vec::new())
+    }
+
+    /// The JSON Schema (2020-12) of the notification's `data`.
+    #[must_use]
+    pub fn schema(&self) -> Value {
+        serde_json::json!({ "type": "object" })
+    }
+
+    /// The JSON Schema (2020-12) of what leaves.
+    #[must_use]
+    pub fn telemetry_schema(&self) -> Value {
+        serde_json::json!({ "type": "object" })
+    }
+
+    /// The paths that a `where` may name, in order.
+    #[must_use]
+    pub fn filters(&self) -> Vec<FilterPath> {
+        Vec::new()
+    }
+}
