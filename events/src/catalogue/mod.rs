@@ -4,11 +4,13 @@
 //! properties fit it, what a notification of them is, what leaves as telemetry, and both as JSON Schema.
 
 pub mod declare;
+mod shape;
 
 use crate::EventType;
 use crate::builtin::is_ours;
 use declare::{Audience, Declarations, Fault, FieldKind};
 use serde_json::{Map, Value};
+use shape::Node;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub struct Declared {
     pub audience: Audience,
     /// The properties of one such event.
     pub example: Option<Map<String, Value>>,
+    shape: Arc<Node>,
 }
 
 /// Something wrong with properties.
@@ -101,6 +104,7 @@ impl Catalogue {
                 layer: e.layer.clone(),
                 audience: e.audience,
                 example: e.example.clone(),
+                shape: Arc::default(),
             };
             Some((EventType::parse(&e.name).ok()?, declared))
         });
