@@ -432,6 +432,7 @@ fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>) -
         audience: event.audience,
         example: event.example.clone(),
         shape,
+        plan: Arc::default(),
     }
 }
 
