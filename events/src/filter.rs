@@ -90,7 +90,7 @@ impl Filter {
 
     /// `None` where it fails or is no yes or no.
     fn evaluate(&self, subject: &Subject<'_>) -> Option<bool> {
-        if self.0.plan.work(subject.data) > WORK_MAX {
+        if self.work(subject.data) > WORK_MAX {
             return None;
         }
         // The library panics in places that the plan keeps away from; one that was overlooked costs a match, no more.
@@ -99,6 +99,12 @@ impl Filter {
             value.downcast_ref::<CelBool>().map(|held| *held.inner())
         }));
         held.ok().flatten()
+    }
+
+    /// How much work an evaluation for this `data` is at most, in visited values; one over [`WORK_MAX`] is not begun.
+    #[must_use]
+    pub fn work(&self, data: &Value) -> u64 {
+        self.0.plan.work(data)
     }
 
     /// How often it failed at run time: a path that is not there, types that do not go together, too much work.

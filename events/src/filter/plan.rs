@@ -144,16 +144,13 @@ impl Loop {
                 let Some(range) = found(data, steps) else { return };
                 // Each entry is copied into the macro's variable.
                 meter.weigh(range, around);
-                let values: &mut dyn Iterator<Item = &Value> = match range {
-                    Value::Array(entries) => &mut entries.iter(),
-                    // Over an object a macro goes by its names, and nothing is reached within a text.
-                    _ => &mut std::iter::empty(),
-                };
-                for entry in values {
-                    self.scope.of_entry.iter().for_each(|reach| meter.reach(reach, entry, times));
-                    if meter.0 > WORK_MAX {
-                        return;
+                match range {
+                    Value::Array(entries) => entries.iter().for_each(|e| self.entry(Some(e), 0, times, meter)),
+                    // Over an object a macro goes by its names.
+                    Value::Object(entries) => {
+                        entries.keys().for_each(|name| self.entry(None, text_weight(name), times, meter));
                     }
+                    _ => {}
                 }
                 u64::try_from(length(range)).unwrap_or(u64::MAX)
             }
@@ -161,6 +158,19 @@ impl Loop {
         meter.add(self.scope.nodes, entries.saturating_mul(around));
         let times = times.saturating_mul(entries);
         self.scope.of_data.iter().for_each(|reach| meter.reach(reach, data, times));
+    }
+
+    /// Adds what is reached for in one entry, or in a name of so much weight.
+    fn entry(&self, entry: Option<&Value>, name: u64, times: u64, meter: &mut Meter) {
+        if meter.0 > WORK_MAX {
+            return;
+        }
+        for reach in &self.scope.of_entry {
+            match entry {
+                Some(entry) => meter.reach(reach, entry, times),
+                None => meter.add(name, times),
+            }
+        }
     }
 }
 
@@ -305,7 +315,9 @@ impl Reading {
             return Err(NotAFilter("has a macro within a macro; one goes over a list at a time".into()));
         }
         if self.plan.loops.len() >= MACROS_MAX {
-            return Err(NotAFilter(format!("has more than {MACROS_MAX} macros; give the sets to several subscriptions")));
+            return Err(NotAFilter(format!(
+                "has more than {MACROS_MAX} macros; give the sets to several subscriptions"
+            )));
         }
         if VARIABLES.contains(&of.iter_var.as_str()) {
             return Err(NotAFilter(format!("calls a macro's variable {:?}; choose another name", of.iter_var)));
@@ -319,7 +331,11 @@ impl Reading {
                 });
                 Range::Literals(weights.sum())
             }
-            _ => return Err(NotAFilter("has a macro over something else than a path of data, such as data.items".into())),
+            _ => {
+                return Err(NotAFilter(
+                    "has a macro over something else than a path of data, such as data.items".into(),
+                ));
+            }
         };
         self.entry = Some(of.iter_var.clone());
         let mut scope = Scope::default();

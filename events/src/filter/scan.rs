@@ -12,9 +12,8 @@ pub(super) fn hold(text: &str) -> Result<(), NotAFilter> {
     for c in text.chars() {
         // Other alphabets occur within quotes alone; anywhere else the parser refuses them at once.
         let word = c.is_alphanumeric() || c == '_';
-        if !c.is_whitespace() && !(word && in_word) {
-            tokens += 1;
-        }
+        let goes_on = word && in_word;
+        tokens += usize::from(!c.is_whitespace() && !goes_on);
         in_word = word;
         match c {
             '(' | '[' | '{' => {
