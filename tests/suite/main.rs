@@ -4,6 +4,7 @@
 //! that looks the wrong way would pass for ever.
 
 mod backlog;
+mod browser;
 mod disk_full;
 mod guard;
 mod hostile;
