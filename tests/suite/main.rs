@@ -10,6 +10,7 @@ mod hostile;
 mod kill;
 mod libraries;
 mod newcomer;
+mod orchest;
 mod panics;
 mod power_cut;
 mod stop;
