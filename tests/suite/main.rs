@@ -9,6 +9,7 @@ mod guard;
 mod hostile;
 mod kill;
 mod libraries;
+mod manuals;
 mod newcomer;
 mod orchest;
 mod panics;

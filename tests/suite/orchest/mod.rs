@@ -2,9 +2,11 @@
 //! kept or mended, by its number in the reference.
 
 mod behaviours;
+mod definition;
 mod faithful;
+mod listed;
 mod made;
 mod model;
-mod platform;
+pub(crate) mod platform;
 mod relayed;
 mod worked;

@@ -31,7 +31,7 @@ pub(super) struct Hook {
 }
 
 /// The running example; it ends with this value.
-pub(super) struct Platform {
+pub(crate) struct Platform {
     home: PathBuf,
     child: Option<Child>,
     hooks: Arc<Mutex<Vec<Hook>>>,
@@ -53,7 +53,15 @@ impl Platform {
         change: impl FnOnce(String) -> String,
         answers: impl Fn(&Request) -> u16 + Send + Sync + 'static,
     ) -> Result<Self> {
-        let home = copy(home, change)?;
+        Self::up(copy(home, change)?, answers)
+    }
+
+    /// Starts it in a folder that has its files already.
+    pub(crate) fn at(home: &Path) -> Result<Self> {
+        Self::up(home.to_owned(), |_| 200)
+    }
+
+    fn up(home: PathBuf, answers: impl Fn(&Request) -> u16 + Send + Sync + 'static) -> Result<Self> {
         let mut platform =
             Self { home, child: None, hooks: Arc::default(), answers: Arc::new(answers), receiver: None };
         platform.listen()?;
@@ -100,7 +108,7 @@ impl Platform {
     }
 
     /// Lets it read its files again.
-    pub(super) fn reload(&self) -> Result<()> {
+    pub(crate) fn reload(&self) -> Result<()> {
         let begun = self.log().matches("configuration was reloaded").count();
         let pid = self.child.as_ref().context("the daemon does not run")?.id();
         kill_process(Pid::from_raw(i32::try_from(pid)?).context("a process")?, Signal::HUP)?;
@@ -171,7 +179,7 @@ impl Drop for Platform {
 }
 
 /// Lays a copy of the example into a folder, with its config changed.
-pub(super) fn copy(home: &Path, change: impl FnOnce(String) -> String) -> Result<PathBuf> {
+pub(crate) fn copy(home: &Path, change: impl FnOnce(String) -> String) -> Result<PathBuf> {
     let example = root().join("examples/orchest");
     let home = home.join("orchest");
     fs::create_dir_all(&home)?;
