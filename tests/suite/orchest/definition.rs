@@ -76,11 +76,9 @@ fn definition_steps(b: &mut Build, at: &str) -> Value {
     b.derived(&format!("{at}.step_count"), json!(steps.len()));
     b.derived_map(&format!("{at}.steps.step_file_extension_count"), extensions);
     b.derived_sum(&format!("{at}.steps.step_parameters_count"), &counts);
-    if !environments.is_empty() {
-        environments.sort_by_key(ToString::to_string);
-        environments.dedup();
-        b.derived(&format!("{at}.steps.unique_environments_count"), json!(environments.len()));
-    }
+    environments.sort_by_key(ToString::to_string);
+    environments.dedup();
+    b.derived(&format!("{at}.steps.unique_environments_count"), json!(environments.len()));
     Value::Object(steps)
 }
 

@@ -212,11 +212,9 @@ impl Build {
         put(&mut self.derived, at, value);
     }
 
-    /// The sum of some counts; nothing where there is none.
+    /// The sum of some counts; nought where there is none.
     pub(super) fn derived_sum(&mut self, at: &str, counts: &[usize]) {
-        if !counts.is_empty() {
-            self.derived(at, json!(counts.iter().sum::<usize>()));
-        }
+        self.derived(at, json!(counts.iter().sum::<usize>()));
     }
 
     /// How often each word occurs; nothing where none does.
