@@ -113,7 +113,14 @@ impl Catalogue {
     /// # Errors
     /// Every [`Fault`]; never empty.
     pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
-        Ok(Self { types: Arc::new(compile::compile(declarations)?), undeclared })
+        let mut types = compile::compile(declarations)?;
+        // Types that share their shape share what is made of it.
+        let mut plans: BTreeMap<*const Node, Arc<Plan>> = BTreeMap::new();
+        for declared in types.values_mut() {
+            let plan = plans.entry(Arc::as_ptr(&declared.shape)).or_insert_with(|| Arc::new(Plan::of(&declared.shape)));
+            declared.plan = Arc::clone(plan);
+        }
+        Ok(Self { types: Arc::new(types), undeclared })
     }
 
     /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.
