@@ -13,6 +13,7 @@ use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::options::Options;
 use posthaste_deliverees::registry::{Kind, Kinds, Parsed};
 use posthaste_events::RetryPolicy;
+use posthaste_events::catalogue::Catalogue;
 use posthaste_events::matching::Selector;
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
@@ -25,6 +26,8 @@ pub(super) const CONCURRENCY_MAX: u64 = 1024;
 /// How many by default.
 pub(super) const CONCURRENCY_DEFAULT: u64 = 32;
 
+/// How the names of the subscriptions begin that the daemon itself has, such as `posthaste-quarantine`.
+const RESERVED: &str = "posthaste-";
 /// How long a name may be.
 const NAME_MAX: usize = 64;
 /// Kinds that are planned: known by name, refused as not built yet, with the keys that they will have.
@@ -64,6 +67,8 @@ pub(super) struct Against<'a> {
     pub(super) guard: &'a Guard,
     /// The retry policy of those that say nothing.
     pub(super) retry: &'a RetryPolicy,
+    /// The event types; `None` where something is wrong with them.
+    pub(super) catalogue: Option<&'a Catalogue>,
 }
 
 /// Reads every subscription; those with a problem are left out, but their names count.
@@ -87,17 +92,21 @@ fn read<'a>(
         Some(Value::String(name)) => format!("subscription {}", quoted(name)),
         _ => "subscription without name".to_owned(),
     };
-    let mut section = Section::of(node, &node.place, scope, problems);
+    let mut section = Section::of(node, &node.place, scope.clone(), problems);
     let name = read_name(&mut section, names);
     let kind = read_kind(&mut section, against.kinds);
     let tenant = read_tenant(&mut section);
-    let selectors = selector::read(&mut section, tenant.as_deref());
+    let selectors = selector::read(&mut section, tenant.as_deref(), against.catalogue);
     let own_retry = section.has("retry");
     let retry = retry::read(section.section("retry"), against.retry);
     let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
     let circuit = read_circuit(&mut section);
     read_later(&mut section);
     let parsed = read_options(section, kind, against);
+    if let (Some(parsed), Some(catalogue)) = (&parsed, against.catalogue) {
+        let mut section = Section::of(node, &node.place, scope, problems);
+        selector::judge_audience(node, parsed.takes, catalogue, &mut section);
+    }
     let (name, parsed) = (name?, parsed?);
     let kind = kind.map(|k| k.name.to_owned())?;
     let mut shown = Map::new();
@@ -146,6 +155,10 @@ fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(good) {
         section.wrong("name", node, "is no name", format!("write 1 to {NAME_MAX} of A-Z, a-z, 0-9, _ and -"));
+        return None;
+    }
+    if name.starts_with(RESERVED) {
+        section.wrong("name", node, "is the daemon's own", format!("begin it with something else than {RESERVED}"));
         return None;
     }
     if !names.insert(name) {
