@@ -125,6 +125,7 @@ fn a_third_partys_kind_joins_the_table() {
     let pigeon = Kind {
         name: "pigeon",
         keys: &["loft"],
+        paths: &[],
         parse: Arc::new(|options, _| {
             let loft = options
                 .get("loft")
@@ -140,7 +141,7 @@ fn a_third_partys_kind_joins_the_table() {
         }),
     };
     let kinds = Kinds::built_in().with(pigeon);
-    assert_eq!(kinds.names().collect::<Vec<_>>(), ["console", "pigeon", "webhook"]);
+    assert_eq!(kinds.names().collect::<Vec<_>>(), ["analytics", "console", "pigeon", "webhook"]);
     let parse = &kinds.get("pigeon").unwrap().parse;
     assert_eq!(parse(&serde_json::Map::new(), &Guard::default()).unwrap_err()[0].path, "loft");
     assert!(kinds.get("owl").is_none());
