@@ -130,7 +130,7 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Optio
     let telemetry = telemetry::read_telemetry(top.section("telemetry"));
     let relay = telemetry::read_relay(top.section("relay"));
     let guard = Guard::allowing(allow_networks.clone());
-    let against = subscription::Against { kinds, guard: &guard, retry: &defaults };
+    let against = subscription::Against { kinds, guard: &guard, retry: &defaults, folder: &folder };
     let subscriptions = subscription::read_all(&mut top, &against);
     top.finish();
     Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, telemetry, relay, subscriptions })
