@@ -148,6 +148,10 @@ fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -
         section.wrong("name", node, "is no name", format!("write 1 to {NAME_MAX} of A-Z, a-z, 0-9, _ and -"));
         return None;
     }
+    if name == posthaste_actors::QUARANTINE {
+        section.wrong("name", node, "is the name of the built-in subscription for quarantined events", "take another");
+        return None;
+    }
     if !names.insert(name) {
         section.wrong("name", node, "is the name of another subscription already", "each name stands once");
         return None;
