@@ -173,6 +173,9 @@ fn engine(out: &mut String, health: &EngineHealth, stopping: bool) -> fmt::Resul
         writeln!(out, "posthaste_attempt_duration_seconds_sum{{subscription=\"{subscription}\"}} {seconds}")?;
         writeln!(out, "posthaste_attempt_duration_seconds_count{{subscription=\"{subscription}\"}} {count}")?;
     }
+    let quarantined = "Events whose telemetry could not be built.";
+    one(out, "quarantined_total", "counter", quarantined, "", health.quarantined_total)?;
+    by_subscription(out, "filter_errors_total", "counter", "Filters that failed at run time.", &health.filter_errors)?;
     by_subscription(out, "deliveries_dead_total", "counter", "Deliveries given up.", &health.dead)?;
     by_subscription(out, "subscription_owed", "gauge", "Deliveries owed to each subscription.", &health.backlog)
 }
@@ -236,6 +239,8 @@ mod tests {
             dead: vec![("ops".into(), 1)],
             backlog: vec![("ops".into(), 9)],
             attempt_seconds: vec![("ops".into(), 0.25, 3)],
+            quarantined_total: 2,
+            filter_errors: vec![("ops".into(), 4)],
             ..EngineHealth::default()
         };
         let text = text(&health, &counters, false);
@@ -251,6 +256,8 @@ mod tests {
             "posthaste_record_duration_seconds_bucket{le=\"+Inf\"} 1",
             "posthaste_attempts_total{subscription=\"ops\",outcome=\"delivered\"} 3",
             "posthaste_ready 1",
+            "posthaste_quarantined_total 2",
+            "posthaste_filter_errors_total{subscription=\"ops\"} 4",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
