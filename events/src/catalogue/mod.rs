@@ -3,12 +3,27 @@
 //! [`declare`] holds what was written; [`Catalogue::compile`] checks it as a whole. A compiled type answers whether
 //! properties fit it, what a notification of them is, what leaves as telemetry, and both as JSON Schema.
 
+mod check;
+mod compile;
 pub mod declare;
+mod fields;
+mod filters;
+mod grow;
+mod mask;
+mod notification;
+mod numbers;
+mod relay;
+mod rules;
+mod schema;
 mod shape;
+mod telemetry;
+mod telemetry_schema;
 
 use crate::EventType;
 use crate::builtin::is_ours;
+use crate::payload::PAYLOAD_MAX;
 use declare::{Audience, Declarations, Fault, FieldKind};
+use rules::Plan;
 use serde_json::{Map, Value};
 use shape::Node;
 use std::borrow::Cow;
@@ -46,6 +61,7 @@ pub struct Declared {
     /// The properties of one such event.
     pub example: Option<Map<String, Value>>,
     shape: Arc<Node>,
+    plan: Arc<Plan>,
 }
 
 /// Something wrong with properties.
@@ -97,18 +113,14 @@ impl Catalogue {
     /// # Errors
     /// Every [`Fault`]; never empty.
     pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
-        let types = declarations.events.iter().filter_map(|e| {
-            let declared = Declared {
-                title: e.title.clone(),
-                retired: e.retired,
-                layer: e.layer.clone(),
-                audience: e.audience,
-                example: e.example.clone(),
-                shape: Arc::default(),
-            };
-            Some((EventType::parse(&e.name).ok()?, declared))
-        });
-        Ok(Self { types: Arc::new(types.collect()), undeclared })
+        let mut types = compile::compile(declarations)?;
+        // Types that share their shape share what is made of it.
+        let mut plans: BTreeMap<*const Node, Arc<Plan>> = BTreeMap::new();
+        for declared in types.values_mut() {
+            let plan = plans.entry(Arc::as_ptr(&declared.shape)).or_insert_with(|| Arc::new(Plan::of(&declared.shape)));
+            declared.plan = Arc::clone(plan);
+        }
+        Ok(Self { types: Arc::new(types), undeclared })
     }
 
     /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.
@@ -146,25 +158,22 @@ impl Catalogue {
 
     /// Masks the sensitive fields of a notification's `data` before it is shown; says whether there was one.
     pub fn mask(&self, event_type: &EventType, data: &mut Value) -> bool {
-        let _ = (event_type, data);
-        false
+        self.get(event_type).is_some_and(|declared| mask::mask(&declared.shape, data))
     }
 }
 
 impl Declared {
-    /// Everything that is wrong with the properties of such an event; empty: they fit.
+    /// What is wrong with the properties of such an event, at most 100 misfits; empty: they fit.
     #[must_use]
     pub fn check(&self, properties: &Value) -> Vec<Misfit> {
-        let _ = properties;
-        Vec::new()
+        check::misfits(&self.shape, properties)
     }
 
     /// The notification's `data`: the properties without what is telemetry's alone. `text` is `properties` as compact
     /// JSON, which is given back where nothing is to be taken out.
     #[must_use]
     pub fn notification<'a>(&self, properties: &Value, text: &'a str) -> Cow<'a, str> {
-        let _ = properties;
-        Cow::Borrowed(text)
+        notification::notification(&self.shape, properties, text)
     }
 
     /// What leaves as telemetry of properties that fit: `{"event","event_properties","derived_properties"}`.
@@ -172,33 +181,44 @@ impl Declared {
     /// # Errors
     /// [`Unbuilt`] where it is longer than a payload may be.
     pub fn telemetry(&self, event_type: &EventType, properties: &Value) -> Result<String, Unbuilt> {
-        let _ = properties;
-        Ok(format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#))
+        let built = self.plan.telemetry(event_type, properties);
+        if built.len() > PAYLOAD_MAX {
+            return Err(Unbuilt(format!("the telemetry has {} bytes; at most {PAYLOAD_MAX} leave", built.len())));
+        }
+        Ok(built)
     }
 
     /// What leaves of already anonymized properties, as [`Declared::telemetry`], and the JSON Pointers of what the
     /// telemetry schema does not know, `/properties/…` or `/derived_properties/…`, which is dropped.
     #[must_use]
     pub fn relay(&self, event_type: &EventType, properties: &Value, derived: &Value) -> (String, Vec<String>) {
-        let _ = (properties, derived);
-        (format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#), Vec::new())
+        self.plan.relay(event_type, properties, derived)
     }
 
     /// The JSON Schema (2020-12) of the notification's `data`.
     #[must_use]
     pub fn schema(&self) -> Value {
-        serde_json::json!({ "type": "object" })
+        schema::schema(&self.shape, self.title.as_deref(), self.retired)
     }
 
     /// The JSON Schema (2020-12) of what leaves.
     #[must_use]
     pub fn telemetry_schema(&self) -> Value {
-        serde_json::json!({ "type": "object" })
+        self.plan.schema()
     }
 
     /// The paths that a `where` may name, in order.
     #[must_use]
     pub fn filters(&self) -> Vec<FilterPath> {
-        Vec::new()
+        filters::filters(&self.shape)
+    }
+
+    /// What a `where` on this path looks at; `None`: no notification of this type has a scalar there that is declared.
+    #[must_use]
+    pub fn filter(&self, path: &[String]) -> Option<FilterPath> {
+        filters::filter(&self.shape, path)
     }
 }
+
+#[cfg(test)]
+mod tests;
