@@ -132,7 +132,13 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Optio
     let telemetry = telemetry::read_telemetry(top.section("telemetry"));
     let relay = telemetry::read_relay(top.section("relay"));
     let guard = Guard::allowing(allow_networks.clone());
-    let against = subscription::Against { kinds, guard: &guard, retry: &defaults, catalogue: catalogue.as_ref() };
+    let against = subscription::Against {
+        kinds,
+        guard: &guard,
+        retry: &defaults,
+        catalogue: catalogue.as_ref(),
+        folder: &folder,
+    };
     let subscriptions = subscription::read_all(&mut top, &against);
     top.finish();
     // Without one there is a problem, and the rest is not used.

@@ -18,6 +18,7 @@ use posthaste_events::matching::Selector;
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +31,6 @@ pub(super) const CONCURRENCY_DEFAULT: u64 = 32;
 const RESERVED: &str = "posthaste-";
 /// How long a name may be.
 const NAME_MAX: usize = 64;
-/// Kinds that are planned: known by name, refused as not built yet, with the keys that they will have.
-const PLANNED: [(&str, &[&str]); 1] =
-    [("analytics", &["backend", "url", "key", "batch", "headers", "timeout", "path"])];
 
 /// A checked subscription.
 #[derive(Debug, Clone)]
@@ -69,6 +67,8 @@ pub(super) struct Against<'a> {
     pub(super) retry: &'a RetryPolicy,
     /// The event types; `None` where something is wrong with them.
     pub(super) catalogue: Option<&'a Catalogue>,
+    /// The folder of the configuration: paths are seen from it.
+    pub(super) folder: &'a Path,
 }
 
 /// Reads every subscription; those with a problem are left out, but their names count.
@@ -176,9 +176,7 @@ fn read_kind<'k>(section: &mut Section<'_, '_>, kinds: &'k Kinds) -> Option<&'k 
     }
     let (text, node) = section.string("deliveree")?;
     let kind = kinds.get(text);
-    if kind.is_none() && PLANNED.iter().any(|(name, _)| *name == text) {
-        section.not_built("deliveree", node);
-    } else if kind.is_none() {
+    if kind.is_none() {
         section.wrong("deliveree", node, "is an unknown kind", nearest::hint(text, &known));
     }
     kind
@@ -189,14 +187,20 @@ fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against
     let all = || against.kinds.names().filter_map(|n| against.kinds.get(n)).flat_map(|k| k.keys.iter().copied());
     let own: Vec<&str> = match kind {
         Some(kind) => kind.keys.to_vec(),
-        None => all().chain(PLANNED.iter().flat_map(|(_, keys)| keys.iter().copied())).collect(),
+        None => all().collect(),
     };
     let (given, unknown): (Vec<&Entry>, Vec<&Entry>) = section.rest().partition(|e| own.contains(&e.key.as_str()));
     let known: Vec<&str> = own.iter().copied().chain(section.known().iter().copied()).collect();
     for entry in unknown {
         unknown_key(entry, &section.scope, &known, section.problems);
     }
-    let options: Options = given.iter().map(|e| (e.key.clone(), e.node.json())).collect();
+    let mut options: Options = given.iter().map(|e| (e.key.clone(), e.node.json())).collect();
+    for path in kind?.paths {
+        // What is empty or no text is judged by the kind.
+        if let Some(serde_json::Value::String(path)) = options.get_mut(*path).filter(|path| **path != "") {
+            *path = against.folder.join(path.as_str()).to_string_lossy().into_owned();
+        }
+    }
     match (kind?.parse)(&options, against.guard) {
         Ok(parsed) => Some(parsed),
         Err(found) => {
