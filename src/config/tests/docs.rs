@@ -80,7 +80,7 @@ fn the_page_of_the_configuration_names_every_setting_in_its_section() {
     for section in ["daemon", "outbox", "retry", "network", "catalogue", "telemetry", "relay"] {
         judge(&format!("[{section}]"), known_keys(&format!("[{section}]\n{NOBODY}\n[[subscription]]\n")));
     }
-    for kind in ["webhook", "console"] {
+    for kind in ["webhook", "console", "analytics"] {
         let text =
             format!("[catalogue]\nfiles = []\n[[subscription]]\nname = \"a\"\ndeliveree = \"{kind}\"\n{NOBODY}\n");
         judge("[[subscription]]", known_keys(&text));
@@ -121,7 +121,7 @@ fn the_page_of_the_catalogue_names_every_key_in_its_table() {
 #[test]
 fn the_page_of_the_catalogue_says_which_rule_fits_which_type() {
     let page = page("catalogue.md");
-    let rows = rows(&page, "| `telemetry` |");
+    let rows = rows(&page, "| `telemetry` | fits |");
     let names: Vec<_> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
     assert_eq!(names, RULES);
     let fits = |rule: &str, kind: &str, path: &str| {
