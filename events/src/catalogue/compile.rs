@@ -51,6 +51,8 @@ struct Built {
     shape: Arc<Node>,
     /// The steps to its place.
     at: Vec<String>,
+    /// The names of the layers that it consists of, the outermost first.
+    layers: Vec<String>,
     /// How many layers it stands on.
     level: u8,
     /// The paths of all derived values, its parents' too.
@@ -233,6 +235,7 @@ impl<'d> Compiler<'d> {
         }
         built.sound &= self.faults.len() == before;
         built.level += 1;
+        built.layers.push(layer.name.clone());
         built
     }
 
@@ -269,7 +272,7 @@ impl<'d> Compiler<'d> {
                 self.hold_example(site, event, &built.shape);
             }
             if let Some(name) = name {
-                types.insert(name, declared(event, layer.map(|layer| self.layers[layer].name.clone()), built.shape));
+                types.insert(name, declared(event, built));
             }
         }
         types
@@ -424,11 +427,13 @@ fn base() -> Built {
     Built { shape: Arc::new(top), sound: true, ..Built::default() }
 }
 
-fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>) -> Declared {
+fn declared(event: &EventDeclaration, built: Built) -> Declared {
+    let Built { shape, layers, .. } = built;
     Declared {
         title: event.title.clone(),
         retired: event.retired,
-        layer,
+        layer: layers.last().cloned(),
+        layers,
         audience: event.audience,
         example: event.example.clone(),
         shape,

@@ -9,6 +9,7 @@ pub mod declare;
 mod fields;
 mod filters;
 mod grow;
+mod listed;
 mod mask;
 mod notification;
 mod numbers;
@@ -18,6 +19,7 @@ mod shape;
 use crate::EventType;
 use crate::builtin::is_ours;
 use declare::{Audience, Declarations, Fault, FieldKind};
+pub use listed::ListedField;
 use serde_json::{Map, Value};
 use shape::Node;
 use std::borrow::Cow;
@@ -50,6 +52,8 @@ pub struct Declared {
     pub retired: bool,
     /// The layer that it stands on.
     pub layer: Option<String>,
+    /// That layer and those below it, the outermost first.
+    pub layers: Vec<String>,
     /// Who is told.
     pub audience: Audience,
     /// The properties of one such event.
@@ -189,6 +193,12 @@ impl Declared {
     #[must_use]
     pub fn telemetry_schema(&self) -> Value {
         serde_json::json!({ "type": "object" })
+    }
+
+    /// Every declared field, its layers' too, by path.
+    #[must_use]
+    pub fn fields(&self) -> Vec<ListedField> {
+        listed::listed(&self.shape, &self.layers)
     }
 
     /// The paths that a `where` may name, in order.
