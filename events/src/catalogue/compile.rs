@@ -52,6 +52,8 @@ struct Built {
     shape: Arc<Node>,
     /// The steps to its place.
     at: Vec<String>,
+    /// The names of the layers that it consists of, the outermost first.
+    layers: Vec<String>,
     /// How many layers it stands on.
     level: u8,
     /// The paths of all derived values, its parents' too.
@@ -234,6 +236,7 @@ impl<'d> Compiler<'d> {
         }
         built.sound &= self.faults.len() == before;
         built.level += 1;
+        built.layers.push(layer.name.clone());
         built
     }
 
@@ -273,8 +276,7 @@ impl<'d> Compiler<'d> {
                 // Types that share a tree share what leaves of it. A tree of `types` lives as long as its address is here.
                 let plan = plans.entry(Arc::as_ptr(&built.shape)).or_insert_with(|| Arc::new(Plan::of(&built.shape)));
                 let plan = Arc::clone(plan);
-                let layer = layer.map(|layer| self.layers[layer].name.clone());
-                types.insert(name, declared(event, layer, built.shape, plan));
+                types.insert(name, declared(event, built, plan));
             }
         }
         types
@@ -429,11 +431,13 @@ fn base() -> Built {
     Built { shape: Arc::new(top), sound: true, ..Built::default() }
 }
 
-fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>, plan: Arc<Plan>) -> Declared {
+fn declared(event: &EventDeclaration, built: Built, plan: Arc<Plan>) -> Declared {
+    let Built { shape, layers, .. } = built;
     Declared {
         title: event.title.clone(),
         retired: event.retired,
-        layer,
+        layer: layers.last().cloned(),
+        layers,
         audience: event.audience,
         example: event.example.clone(),
         shape,
