@@ -381,7 +381,8 @@ impl DerivedNames {
     /// Adds the derived value of the field at `full`, or says which one stands in its way.
     fn add(&mut self, full: &[&str], name: &str) -> Result<(), String> {
         let named: Vec<_> = full.iter().filter(|step| **step != "*").copied().collect();
-        let parent = &named[..named.len().saturating_sub(1)];
+        // Of each entry of the top there is no place beside.
+        let Some((_, parent)) = named.split_last() else { return Err("the top".to_owned()) };
         let path: Vec<_> = parent.iter().copied().chain([name]).collect();
         let key = path.join(".");
         for end in 1..=path.len() {
