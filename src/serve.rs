@@ -46,6 +46,7 @@ pub fn run(config: Config, env: Env) -> anyhow::Result<()> {
         let body_max = usize::try_from(config.daemon.body_max).unwrap_or(usize::MAX);
         let latest: http::LatestSnapshot = Arc::new(move || snapshot.current());
         let shared = web::Data::new(Shared::new(Desk::of(engine.registry()), latest, engine.clock(), access, body_max));
+        shared.set_relay(&config.relay);
         let workers = std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX);
         let listening = http::listen(shared.clone(), config.daemon.listen, workers);
         let (server, addresses) = match listening {
@@ -136,6 +137,7 @@ impl Daemon {
             ("daemon.listen", old.daemon.listen != new.daemon.listen),
             ("daemon.data_dir", old.daemon.data_dir != new.daemon.data_dir),
             ("daemon.body_max", old.daemon.body_max != new.daemon.body_max),
+            ("daemon.encryption_key", old.daemon.encryption_key != new.daemon.encryption_key),
             (
                 "outbox",
                 crate::config::OutboxLimits { backlog_max: new.outbox.backlog_max, ..old.outbox.clone() } != new.outbox,
@@ -147,6 +149,7 @@ impl Daemon {
         match self.engine.reload(&config).await {
             Ok(()) => {
                 self.shared.set_access(access(&config));
+                self.shared.set_relay(&config.relay);
                 tracing::info!(subscriptions = config.subscriptions.len(), "the configuration was reloaded");
                 self.config = config;
             }

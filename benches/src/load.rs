@@ -1,5 +1,6 @@
 //! The load process: posts events as fast as they are taken, or at a steady rate, and says how many were.
 
+use crate::measure::Nature;
 use crate::sink::Arrived;
 use crate::{now_ns, wire};
 use anyhow::{Context, Result, ensure};
@@ -40,6 +41,9 @@ pub struct Order {
     /// The receiver, whose count says how many deliveries are still under way.
     #[arg(long)]
     pub receiver: Option<SocketAddr>,
+    /// What the events are.
+    #[arg(long, default_value = "plain")]
+    pub nature: Nature,
     /// Deliveries of an event.
     #[arg(long, default_value_t = 1)]
     pub fan_out: u64,
@@ -172,9 +176,22 @@ struct Request {
 
 impl Request {
     fn new(order: &Order) -> Self {
-        let opening = format!(r#"{{"n":{BASE},"sent":{BASE},"text":""#);
-        let text = "x".repeat(PROPERTIES.saturating_sub(opening.len() + 2));
-        let event = format!(r#"{{"type":"bench:posted","properties":{opening}{text}"}}}}"#);
+        let event = match order.nature {
+            Nature::Plain => {
+                let opening = format!(r#"{{"n":{BASE},"sent":{BASE},"text":""#);
+                let text = "x".repeat(PROPERTIES.saturating_sub(opening.len() + 2));
+                format!(r#"{{"type":"bench:posted","properties":{opening}{text}"}}}}"#)
+            }
+            Nature::Declared | Nature::Analytics => {
+                let inner = concat!(
+                    r#""job":{"status":"SUCCESS","retries":3,"run":{"number":41,"manual":false,"#,
+                    r#""step":{"names":["load","train"],"error":null}}}}}"#
+                );
+                let opening = format!(r#"{{"bench":{{"n":{BASE},"sent":{BASE},"text":""#);
+                let text = "x".repeat(PROPERTIES.saturating_sub(opening.len() + inner.len() + 2));
+                format!(r#"{{"type":"bench:job:run:step:done","properties":{opening}{text}",{inner}}}"#)
+            }
+        };
         let body = if order.array == 1 { event } else { format!("[{}]", vec![event; order.array].join(",")) };
         let text = format!(
             "POST /v1/events HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -214,6 +231,69 @@ pub fn sent_ns(body: &[u8]) -> Option<u64> {
     wire::number(&body[at..]).checked_sub(BASE)
 }
 
+/// How to post what a receiver got last, again and again.
+#[derive(Debug, Clone, Args)]
+pub struct Again {
+    /// The receiver.
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// For how many seconds.
+    #[arg(long)]
+    pub seconds: u64,
+    /// Over how many connections.
+    #[arg(long)]
+    pub connections: usize,
+}
+
+/// Carries that order out on this thread; ends by itself. It counts requests, not events: those the receiver counts.
+///
+/// # Errors
+/// Where a connection fails, or the receiver got nothing yet.
+pub fn again(order: &Again) -> Result<Accepted> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut stream = TcpStream::connect(order.to).await?;
+        let batch = exchange(&mut stream, b"GET /last HTTP/1.1\r\nhost: receiver\r\n\r\n").await?;
+        ensure!(!batch.is_empty(), "the receiver got nothing yet");
+        let head = format!("POST /collect HTTP/1.1\r\nhost: receiver\r\ncontent-length: {}\r\n\r\n", batch.len());
+        let request: Rc<[u8]> = [head.as_bytes(), &batch].concat().into();
+        let mut all = Accepted { begun_ns: now_ns(), ..Accepted::default() };
+        let end = Instant::now() + Duration::from_secs(order.seconds);
+        let workers: Vec<_> = (0..order.connections)
+            .map(|_| {
+                let (request, to) = (Rc::clone(&request), order.to);
+                tokio::task::spawn_local(async move {
+                    let mut stream = TcpStream::connect(to).await?;
+                    stream.set_nodelay(true)?;
+                    let mut done = 0;
+                    while Instant::now() < end {
+                        exchange(&mut stream, &request).await?;
+                        done += 1;
+                    }
+                    anyhow::Ok(done)
+                })
+            })
+            .collect();
+        for worker in workers {
+            all.events += worker.await??;
+        }
+        all.ended_ns = now_ns();
+        Ok(all)
+    })
+}
+
+/// Sends a request and gives the body of its answer.
+async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>> {
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    loop {
+        ensure!(stream.read_buf(&mut answer).await? > 0, "the receiver is gone");
+        if let Some(whole) = wire::message(&answer) {
+            return Ok(answer[whole.body..whole.end].to_vec());
+        }
+    }
+}
+
 /// Reads what a load process printed.
 ///
 /// # Errors
@@ -224,21 +304,24 @@ pub fn parse(printed: &str) -> Result<Accepted> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BASE, Order, PROPERTIES, Request, sent_ns};
+    use super::{BASE, Nature, Order, PROPERTIES, Request, sent_ns};
     use serde_json::Value;
     use std::cell::Cell;
 
     #[test]
     fn events_have_300_bytes_of_properties_and_each_its_number() {
         let to = ([127, 0, 0, 1], 1).into();
-        let order = Order { to, seconds: 1, connections: 1, array: 3, rate: 0, receiver: None, fan_out: 1 };
-        let mut request = Request::new(&order);
-        request.number(&Cell::new(BASE + 7));
-        let body = request.bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
-        let events: Vec<Value> = serde_json::from_slice(&request.bytes[body..]).unwrap();
-        let numbers: Vec<u64> = events.iter().map(|e| e["properties"]["n"].as_u64().unwrap() - BASE).collect();
-        assert_eq!(numbers, [7, 8, 9]);
-        assert_eq!(events[0]["properties"].to_string().len(), PROPERTIES);
-        assert!(sent_ns(&request.bytes[body..]).unwrap() <= crate::now_ns());
+        for (nature, place) in [(Nature::Plain, ""), (Nature::Declared, "/bench")] {
+            let order = Order { to, seconds: 1, connections: 1, array: 3, rate: 0, receiver: None, nature, fan_out: 1 };
+            let mut request = Request::new(&order);
+            request.number(&Cell::new(BASE + 7));
+            let body = request.bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+            let events: Vec<Value> = serde_json::from_slice(&request.bytes[body..]).unwrap();
+            let number = |e: &Value| e["properties"].pointer(place).unwrap()["n"].as_u64().unwrap() - BASE;
+            assert_eq!(events.iter().map(number).collect::<Vec<_>>(), [7, 8, 9]);
+            let properties = events[0]["properties"].to_string();
+            assert_eq!(properties.len(), PROPERTIES, "{properties}");
+            assert!(sent_ns(&request.bytes[body..]).unwrap() <= crate::now_ns());
+        }
     }
 }

@@ -12,6 +12,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Connections that batches are posted over when nothing is before them; more make it no faster.
+const BATCH_CONNECTIONS: usize = 8;
+
 /// How events are posted, and to how many subscriptions they go.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Scenario {
@@ -25,15 +28,51 @@ pub struct Scenario {
     pub fan_out: usize,
     /// Requests a second; 0: as many as are answered.
     pub rate: u64,
+    /// What the events are, and who gets them.
+    pub nature: Nature,
 }
 
+/// What the events of a scenario are, and who gets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nature {
+    /// Of a type that nobody declared, for webhooks.
+    Plain,
+    /// Of a declared type four layers deep, for webhooks: checked, and built for people and for analytics.
+    Declared,
+    /// The same for an analytics subscription alone, in batches.
+    Analytics,
+}
+
+/// The catalogue of the declared scenarios: what [`crate::load`] posts.
+const CATALOGUE: &str = r#"
+[layer."bench"]
+fields.n = { type = "integer", required = true }
+fields.sent = { type = "integer", required = true }
+fields.text = { type = "string", sensitive = true, telemetry = "length-bucket" }
+[layer."bench:job"]
+fields.status = { type = "string", values = ["STARTED", "SUCCESS", "FAILURE"], telemetry = "keep" }
+fields.retries = { type = "integer", minimum = 0, maximum = 100, telemetry = "keep" }
+[layer."bench:job:run"]
+fields.number = { type = "integer", telemetry = "bucket", bucket = [1, 10, 100, 1000] }
+fields.manual = { type = "boolean", telemetry = "keep" }
+[layer."bench:job:run:step"]
+fields.names = { type = "array", telemetry = "count" }
+fields.error = { type = "string", nullable = true, telemetry = "present" }
+[event."bench:job:run:step:done"]
+title = "A step is done"
+"#;
+
 /// What is measured.
-pub const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "single posts", connections: 64, array: 1, fan_out: 1, rate: 0 },
-    Scenario { name: "arrays of 100", connections: 8, array: 100, fan_out: 1, rate: 0 },
-    Scenario { name: "fan-out to 10", connections: 16, array: 1, fan_out: 10, rate: 0 },
-    Scenario { name: "200 a second", connections: 4, array: 1, fan_out: 1, rate: 200 },
+pub const SCENARIOS: [Scenario; 6] = [
+    Scenario { name: "single posts", ..BASE },
+    Scenario { name: "single posts, declared", nature: Nature::Declared, ..BASE },
+    Scenario { name: "arrays of 100", connections: 8, array: 100, ..BASE },
+    Scenario { name: "fan-out to 10", connections: 16, fan_out: 10, ..BASE },
+    Scenario { name: "200 a second", connections: 4, rate: 200, ..BASE },
+    Scenario { name: "analytics, arrays of 100", connections: 8, array: 100, nature: Nature::Analytics, ..BASE },
 ];
+const BASE: Scenario = Scenario { name: "", connections: 64, array: 1, fan_out: 1, rate: 0, nature: Nature::Plain };
 
 /// What one run showed.
 #[derive(Debug, Clone, Serialize)]
@@ -60,6 +99,8 @@ pub struct Figures {
     pub rss_mib: f64,
     /// CPU seconds of the daemon for 1,000 deliveries.
     pub cpu_s_per_1000: f64,
+    /// Of analytics: events a second when the batches that arrived are posted with nothing before them.
+    pub batches_alone_per_s: Option<f64>,
 }
 
 /// A process of this program's own; it ends with this value.
@@ -92,9 +133,10 @@ fn sink() -> Result<(Part, SocketAddr)> {
 }
 
 fn post(to: SocketAddr, receiver: Option<SocketAddr>, scenario: Scenario, seconds: u64) -> Result<Accepted> {
-    let Scenario { connections, array, rate, fan_out, .. } = scenario;
+    let Scenario { connections, array, rate, fan_out, nature, .. } = scenario;
+    let nature = if nature == Nature::Plain { "plain" } else { "declared" };
     let mut words = format!("load --to {to} --seconds {seconds} --connections {connections} --array {array}");
-    words.push_str(&format!(" --rate {rate} --fan-out {fan_out}"));
+    words.push_str(&format!(" --rate {rate} --fan-out {fan_out} --nature {nature}"));
     if let Some(receiver) = receiver {
         words.push_str(&format!(" --receiver {receiver}"));
     }
@@ -110,6 +152,16 @@ pub fn alone(seconds: u64) -> Result<f64> {
     let (_sink, at) = sink()?;
     let done = post(at, None, SCENARIOS[0], seconds)?;
     Ok(done.events as f64 / seconds_between(done.begun_ns, done.ended_ns))
+}
+
+/// Events a second when the last batch that a receiver got is posted to it again and again, with nothing before it.
+fn batches_alone(receiver: SocketAddr, counter: &mut Client, seconds: u64) -> Result<f64> {
+    counter.send("GET", "/reset", &[], b"")?;
+    let words = format!("again --to {receiver} --seconds {seconds} --connections {BATCH_CONNECTIONS}");
+    let args: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let done = load::parse(&Part::start(&args)?.line()?)?;
+    let seen: Arrived = serde_json::from_value(counter.get("/figures")?)?;
+    Ok(seen.count as f64 / seconds_between(done.begun_ns, seen.last_ns))
 }
 
 /// Runs a scenario once on a store.
@@ -135,6 +187,11 @@ pub fn once(scenario: Scenario, engine: &str, seconds: u64) -> Result<Figures> {
     ensure!(seen.count == deliveries, "{} deliveries of {deliveries} events arrived", seen.count);
     // The last outcomes are still on their way into the store.
     std::thread::sleep(Duration::from_millis(500));
+    let cpu_s = daemon.cpu_seconds()? - cpu;
+    let batches_alone_per_s = match scenario.nature {
+        Nature::Analytics => Some(batches_alone(receiver, &mut counter, seconds.min(3))?),
+        Nature::Plain | Nature::Declared => None,
+    };
     let figures = Figures {
         scenario: scenario.name,
         engine: engine.to_owned(),
@@ -146,7 +203,8 @@ pub fn once(scenario: Scenario, engine: &str, seconds: u64) -> Result<Figures> {
         p99_ms: seen.p99_ms,
         peak_mib: mib(process::peak(pid)?),
         rss_mib: mib(daemon.rss()?),
-        cpu_s_per_1000: (daemon.cpu_seconds()? - cpu) * 1000.0 / deliveries as f64,
+        cpu_s_per_1000: cpu_s * 1000.0 / deliveries as f64,
+        batches_alone_per_s,
     };
     daemon.stop(Duration::from_secs(10))?;
     Ok(figures)
@@ -158,7 +216,20 @@ fn start(folder: &Path, scenario: Scenario, engine: &str, receiver: SocketAddr) 
         Config::default().set("outbox", "engine", engine).set("retry", "initial", "5s").set("retry", "max", "6h");
     // The ceiling keeps nothing of what is settled, so that it stays the same however long it runs.
     let base = if engine == "memory" { base.set("outbox", "retention", "1s") } else { base };
+    if scenario.nature != Nature::Plain {
+        std::fs::write(folder.join("events.toml"), CATALOGUE)?;
+    }
+    let base = match scenario.nature {
+        Nature::Plain => base,
+        Nature::Declared | Nature::Analytics => base.set("catalogue", "files", json!(["events.toml"])),
+    };
     let config = (0..scenario.fan_out).fold(base, |config, at| {
+        if scenario.nature == Nature::Analytics {
+            let batch = json!({ "events": 100, "bytes": "400KiB", "wait": "100ms" });
+            let analytics = Subscription::of("analytics", &format!("product-{at}"));
+            let analytics = analytics.set("backend", "http").set("url", format!("http://{receiver}/collect"));
+            return config.subscribe(analytics.set("batch", batch).set("timeout", "15s"));
+        }
         let webhook = Subscription::webhook(&format!("hook-{at}"), &format!("http://{receiver}/{at}"));
         config.subscribe(webhook.set("events", json!(["bench:**"])).set("timeout", "15s"))
     });

@@ -1,13 +1,16 @@
 //! The receiver process: answers each delivery at once, counts it, and keeps how long it was under way.
 //!
+//! A `POST /collect` is a batch, as JSON, perhaps compressed: its events count. `GET /last` gives the last one back.
+//!
 //! `GET /` answers what was counted since the `GET /reset` before; `GET /figures` adds how long it was under way, which
 //! takes longer to compute than a load may wait for.
 
 use crate::{load, now_ns, wire};
 use anyhow::Result;
+use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,9 +41,24 @@ struct Counts {
     last_ns: u64,
     /// How many took so many steps of 10 µs.
     steps: Vec<u32>,
+    /// The last batch, as it came.
+    last: Vec<u8>,
 }
 
 impl Counts {
+    /// Counts the events of a batch.
+    fn note_batch(&mut self, body: &[u8]) {
+        const EVENT: &[u8] = br#""event":""#;
+        let mut text = Vec::new();
+        let gzip = body.starts_with(&[0x1f, 0x8b]);
+        let read = if gzip { GzDecoder::new(body).read_to_end(&mut text).is_ok() } else { false };
+        let text: &[u8] = if read { &text } else { body };
+        self.count += text.windows(EVENT.len()).filter(|w| *w == EVENT).count() as u64;
+        self.last_ns = now_ns();
+        self.last.clear();
+        self.last.extend_from_slice(body);
+    }
+
     fn note(&mut self, body: &[u8]) {
         let now = now_ns();
         self.count += 1;
@@ -108,12 +126,20 @@ async fn connection(mut stream: TcpStream, counts: Rc<RefCell<Counts>>) -> Resul
 }
 
 fn respond(request: &[u8], body: usize, counts: &mut Counts) -> Vec<u8> {
+    if request.starts_with(b"POST /collect") {
+        counts.note_batch(&request[body..]);
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
+    }
     if request.starts_with(b"POST ") {
         counts.note(&request[body..]);
         return b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
     }
     if request.starts_with(b"GET /reset ") {
-        *counts = Counts::default();
+        *counts = Counts { last: std::mem::take(&mut counts.last), ..Counts::default() };
+    }
+    if request.starts_with(b"GET /last ") {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", counts.last.len());
+        return [head.as_bytes(), &counts.last].concat();
     }
     let mut arrived = Arrived { count: counts.count, last_ns: counts.last_ns, ..Arrived::default() };
     if request.starts_with(b"GET /figures ") {

@@ -32,8 +32,31 @@ impl Run {
             peak_mib: most(|f| f.peak_mib),
             rss_mib: most(|f| f.rss_mib),
             cpu_s_per_1000: mean(|f| f.cpu_s_per_1000),
+            batches_alone_per_s: first.batches_alone_per_s.map(|_| mean(|f| f.batches_alone_per_s.unwrap_or_default())),
             ..first
         })
+    }
+
+    /// What the table cannot hold: what the catalogue costs, and the share of analytics.
+    fn shares(&self) -> String {
+        let mut text = String::new();
+        let per_s = |name| self.mean(name, "sled").map(|f| f.delivered_per_s);
+        if let (Some(plain), Some(declared)) = (per_s("single posts"), per_s("single posts, declared")) {
+            text.push_str(&format!(
+                "\nthe catalogue costs {:.1} % of single posts\n",
+                (1.0 - declared / plain) * 100.0
+            ));
+        }
+        for f in SCENARIOS.iter().filter_map(|s| self.mean(s.name, "sled")) {
+            if let Some(alone) = f.batches_alone_per_s {
+                let share = f.delivered_per_s / alone * 100.0;
+                text.push_str(&format!(
+                    "\n{}: {share:.1} % of {alone:.0}/s, the same batches with no outbox\n",
+                    f.scenario
+                ));
+            }
+        }
+        text
     }
 
     /// The table, with each figure of the store as a share of the ceiling's where there is one.
@@ -65,6 +88,7 @@ impl Run {
                 }
             }
         }
+        text.push_str(&self.shares());
         text
     }
 }

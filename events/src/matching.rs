@@ -1,7 +1,7 @@
 //! Which subscriptions an event is for.
 
 use crate::builtin::{OURS, is_ours};
-use crate::filter::Filter;
+use crate::filter::{Filter, Subject};
 use crate::payload::{Payloads, Takes};
 use crate::{Facts, Pattern, SubscriptionId};
 use serde_json::Value;
@@ -49,11 +49,12 @@ impl Where {
 impl Selector {
     /// Whether an event is meant. The daemon's own are meant only by a pattern that begins with `posthaste`.
     #[must_use]
-    pub fn wants(&self, facts: &Facts, data: &Value) -> bool {
+    pub fn wants(&self, subject: &Subject<'_>) -> bool {
+        let facts = subject.facts();
         self.wants_type(facts.event_type.as_str())
             && self.tenant.as_ref().is_none_or(|t| facts.tenant.as_ref() == Some(t))
-            && self.wheres.iter().all(|w| w.holds(data))
-            && self.filter.as_ref().is_none_or(|f| f.holds(facts, data))
+            && self.wheres.iter().all(|w| w.holds(subject.data()))
+            && self.filter.as_ref().is_none_or(|f| f.holds(subject))
     }
 
     /// Whether the type alone is meant.
@@ -81,7 +82,8 @@ pub struct Target {
 pub fn owed(targets: &[Target], facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
     let (told, measured) = (payloads.notification().is_some(), payloads.telemetry().is_some());
     let has = |takes: Takes| if takes == Takes::Notification { told } else { measured };
-    let wanting = targets.iter().filter(|t| has(t.takes) && t.selector.wants(facts, data));
+    let subject = Subject::new(facts, data);
+    let wanting = targets.iter().filter(|t| has(t.takes) && t.selector.wants(&subject));
     let mut ids: Vec<_> = wanting.map(|t| t.id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -120,7 +122,7 @@ mod tests {
             (&["posthaste:daemon:started"], true),
             (&["**", "posthaste:delivery:*"], false),
         ] {
-            assert_eq!(selector(patterns).wants(&started, &json!({})), wanted, "{patterns:?}");
+            assert_eq!(selector(patterns).wants(&Subject::new(&started, &json!({}))), wanted, "{patterns:?}");
         }
     }
 
@@ -128,7 +130,8 @@ mod tests {
     fn every_where_must_hold_and_types_of_values_count() {
         let data = json!({"project": {"uuid": "p1", "size": 3, "open": true}});
         let wants = |path, equals| {
-            Selector { wheres: vec![Where::new(path, equals)], ..Selector::default() }.wants(&facts("a", None), &data)
+            let selector = Selector { wheres: vec![Where::new(path, equals)], ..Selector::default() };
+            selector.wants(&Subject::new(&facts("a", None), &data))
         };
         assert!(
             wants("project.uuid", json!("p1")) && wants("project.size", json!(3)) && wants("project.size", json!(3.0))
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn a_tenants_subscription_gets_its_own_events_only() {
         let s = Selector { tenant: Some("acme".into()), ..Selector::default() };
-        assert!(s.wants(&facts("a", Some("acme")), &json!({})));
-        assert!(!s.wants(&facts("a", Some("other")), &json!({})) && !s.wants(&facts("a", None), &json!({})));
+        let wants = |tenant| s.wants(&Subject::new(&facts("a", tenant), &json!({})));
+        assert!(wants(Some("acme")) && !wants(Some("other")) && !wants(None));
     }
 }

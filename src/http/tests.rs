@@ -3,7 +3,11 @@
 
 mod bodies;
 mod docs;
+mod event_types;
 mod reading;
 mod refusing;
+mod relay;
+mod reveal;
+mod shown;
 mod sockets;
 mod stage;

@@ -72,14 +72,17 @@ impl Subscription {
     /// A webhook with [`SECRET`] that never rests: its circuit is off.
     #[must_use]
     pub fn webhook(name: &str, url: &str) -> Self {
-        let keys = BTreeMap::new();
-        Self { keys }
-            .set("name", name)
-            .set("deliveree", "webhook")
+        Self::of("webhook", name)
             .set("url", url)
             .set("secrets", json!([SECRET]))
             .set("timeout", "2s")
             .set("circuit", false)
+    }
+
+    /// One of a kind, with nothing but its name.
+    #[must_use]
+    pub fn of(deliveree: &str, name: &str) -> Self {
+        Self { keys: BTreeMap::new() }.set("name", name).set("deliveree", deliveree)
     }
 
     /// Sets a key; the last one counts.

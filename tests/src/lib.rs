@@ -4,6 +4,7 @@
 //! Everything here is seen from outside: HTTP, signals, files and `/proc`. It never names another crate of the
 //! project, so that what it finds is what a user would find. Everything listens on loopback; every wait has a bound.
 
+pub mod browser;
 pub mod client;
 pub mod config;
 pub mod daemon;
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Locks; a holder that panicked has failed its test already, what it left is still worth reading.
-pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -41,6 +41,9 @@ enum Part {
     /// Posts.
     #[command(hide = true)]
     Load(Order),
+    /// Posts what a receiver got last, again and again.
+    #[command(hide = true)]
+    Again(load::Again),
     /// Receives.
     #[command(hide = true)]
     Sink,
@@ -51,6 +54,10 @@ fn main() -> Result<()> {
     match &wish.part {
         Some(Part::Load(order)) => {
             writeln!(stdout(), "{}", serde_json::to_string(&load::run(order)?)?)?;
+            Ok(())
+        }
+        Some(Part::Again(order)) => {
+            writeln!(stdout(), "{}", serde_json::to_string(&load::again(order)?)?)?;
             Ok(())
         }
         Some(Part::Sink) => sink::run(),
