@@ -1,5 +1,7 @@
 //! Random catalogues and random properties: what is held of every catalogue, and an independent judge of the schemas.
 
+#![cfg(test)]
+
 mod random;
 
 use posthaste_events::EventType;
