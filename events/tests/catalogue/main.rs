@@ -1,6 +1,6 @@
 //! Random catalogues and random properties: what is held of every catalogue, and an independent judge of the schemas.
 
-#![cfg(test)]
+#![expect(clippy::unwrap_used, reason = "a test ends where it can not go on")]
 
 mod random;
 
