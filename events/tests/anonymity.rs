@@ -5,10 +5,16 @@
 //! nothing that a rule hides changes a byte of it. With the feature `fault-injection` one dropped field leaves all the
 //! same, which they must find. `POSTHASTE_LONG=1` looks at ten times as many cases; `POSTHASTE_SEED=n` at that one.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
 mod generate;
 
 use generate::values::{self, canary};
-use generate::{CANARY, CANARY_NUMBER, Generated, Inside, Seeded, Spot};
+use generate::{CANARY, CANARY_NUMBER, Generated, Seeded};
 use posthaste_events::EventType;
 use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration, LENGTH_BUCKETS, Rule};
 use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
@@ -245,41 +251,47 @@ fn spoilt(value: &Value, rng: &mut Seeded) -> Value {
     }
 }
 
-/// The path of names to a dropped field that is there and holds a canary.
+/// The control of the tests above.
 #[cfg(feature = "fault-injection")]
-fn dropped(spot: &Spot, value: &Value, path: &str) -> Option<String> {
-    if matches!(spot.inside, Inside::Nothing) && spot.field.is_some() && values::is_dropped(spot) {
-        return (value.to_string().contains(CANARY) || largest(value) >= CANARY_NUMBER as f64).then(|| path.to_owned());
-    }
-    let Inside::Names(names) = &spot.inside else { return None };
-    names.iter().find_map(|(name, spot)| {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        dropped(spot, value.get(name)?, &path)
-    })
-}
-
-/// The control of the tests above: were one field copied instead of dropped, they would not hold.
-#[cfg(feature = "fault-injection")]
-#[test]
-fn a_single_dropped_field_that_leaves_is_found() {
+mod control {
+    use super::generate::{Inside, Spot};
+    use super::*;
     use std::collections::BTreeMap;
-    let (mut leaks, mut by) = (0, BTreeMap::<Judge, usize>::new());
-    for seed in seeds(2_000) {
-        let mut rng = Seeded(seed ^ 0x1EA4);
-        let generated = generate::catalogue(&mut rng);
-        let mut case = Case::of(&generated);
-        let properties = values::value(&generated.top, &mut rng);
-        let others = values::vary(&generated.top, &properties, &mut rng);
-        let Some(path) = dropped(&generated.top, &properties, "") else { continue };
-        assert_eq!(case.judge(&properties, &others), [], "POSTHASTE_SEED={seed}");
-        case.declared = case.declared.leaking(&path);
-        let found: BTreeSet<_> = case.judge(&properties, &others).into_iter().map(|(judge, _)| judge).collect();
-        assert!(found.contains(&Judge::Canary), "POSTHASTE_SEED={seed}: {path} leaves, found by {found:?}");
-        leaks += 1;
-        found.into_iter().for_each(|judge| *by.entry(judge).or_default() += 1);
+
+    /// The path of names to a dropped field that is there and holds a canary.
+    fn dropped(spot: &Spot, value: &Value, path: &str) -> Option<String> {
+        if matches!(spot.inside, Inside::Nothing) && spot.field.is_some() && values::is_dropped(spot) {
+            return (value.to_string().contains(CANARY) || largest(value) >= CANARY_NUMBER as f64)
+                .then(|| path.to_owned());
+        }
+        let Inside::Names(names) = &spot.inside else { return None };
+        names.iter().find_map(|(name, spot)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            dropped(spot, value.get(name)?, &path)
+        })
     }
-    assert!(leaks > 500, "{leaks}");
-    for judge in [Judge::Vocabulary, Judge::Schema, Judge::Interference] {
-        assert!(by.get(&judge).copied().unwrap_or_default() * 2 > leaks, "{judge:?} found few of {leaks}: {by:?}");
+
+    /// Were one field copied instead of dropped, they would not hold.
+    #[test]
+    fn a_single_dropped_field_that_leaves_is_found() {
+        let (mut leaks, mut by) = (0, BTreeMap::<Judge, usize>::new());
+        for seed in seeds(2_000) {
+            let mut rng = Seeded(seed ^ 0x1EA4);
+            let generated = generate::catalogue(&mut rng);
+            let mut case = Case::of(&generated);
+            let properties = values::value(&generated.top, &mut rng);
+            let others = values::vary(&generated.top, &properties, &mut rng);
+            let Some(path) = dropped(&generated.top, &properties, "") else { continue };
+            assert_eq!(case.judge(&properties, &others), [], "POSTHASTE_SEED={seed}");
+            case.declared = case.declared.leaking(&path);
+            let found: BTreeSet<_> = case.judge(&properties, &others).into_iter().map(|(judge, _)| judge).collect();
+            assert!(found.contains(&Judge::Canary), "POSTHASTE_SEED={seed}: {path} leaves, found by {found:?}");
+            leaks += 1;
+            found.into_iter().for_each(|judge| *by.entry(judge).or_default() += 1);
+        }
+        assert!(leaks > 500, "{leaks}");
+        for judge in [Judge::Vocabulary, Judge::Schema, Judge::Interference] {
+            assert!(by.get(&judge).copied().unwrap_or_default() * 2 > leaks, "{judge:?} found few of {leaks}: {by:?}");
+        }
     }
 }
