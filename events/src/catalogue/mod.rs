@@ -18,6 +18,7 @@ mod schema;
 mod shape;
 mod telemetry;
 mod telemetry_schema;
+mod writer;
 
 use crate::EventType;
 use crate::builtin::is_ours;
