@@ -1,3 +1,5 @@
+//! Three layers, one of them at the place of its parent, that say their values or fail to.
+
 use super::{Attempted, Event, Layer, Layered, Root, Typed, Values, values};
 use crate::catalogue::declare::{
     Audience, Declarations, EventDeclaration, FieldDeclaration, FieldKind, LayerDeclaration, Rule,
