@@ -19,6 +19,7 @@ mod schema;
 mod shape;
 mod telemetry;
 mod telemetry_schema;
+mod writer;
 
 use crate::EventType;
 use crate::builtin::is_ours;
@@ -49,7 +50,13 @@ pub struct Catalogue {
     undeclared: Undeclared,
 }
 
-/// What the catalogue says of one type.
+/// What the catalogue says of one type. [`Catalogue::compile`] alone makes it, so that nobody brings a type of which
+/// something else leaves than its declarations say:
+///
+/// ```compile_fail
+/// use posthaste_events::catalogue::{Declared, declare::Audience};
+/// let mine = Declared { title: None, retired: false, layer: None, audience: Audience::All, example: None };
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declared {
     /// What a person calls it.
