@@ -77,7 +77,7 @@ fn the_page_of_the_configuration_names_every_setting_in_its_section() {
     for section in ["daemon", "outbox", "retry", "network", "catalogue", "telemetry", "relay"] {
         judge(&format!("[{section}]"), known_keys(&format!("[{section}]\n{NOBODY}\n[[subscription]]\n")));
     }
-    for kind in ["webhook", "analytics", "console"] {
+    for kind in ["webhook", "console"] {
         let text =
             format!("[catalogue]\nfiles = []\n[[subscription]]\nname = \"a\"\ndeliveree = \"{kind}\"\n{NOBODY}\n");
         judge("[[subscription]]", known_keys(&text));
