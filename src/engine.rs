@@ -361,6 +361,22 @@ mod tests {
         engine.stop(Duration::ZERO).await.unwrap();
     }
 
+    #[tokio::test]
+    async fn a_secret_of_ones_own_takes_the_place_of_the_one_in_the_data_directory() {
+        for (own, is_made) in [(false, true), (true, false)] {
+            let home = tempfile::tempdir().unwrap();
+            let mut config = config(home.path(), "a:**");
+            if own {
+                let text = format!("daemon.encryption_key = \"{}=\"\ncatalogue.files = []\n", "A".repeat(43));
+                std::fs::write(&config.file, text).unwrap();
+                config.daemon = crate::config::load(&config.file, &crate::config::Env::new()).unwrap().daemon;
+            }
+            let engine = Engine::start(&config).await.unwrap();
+            assert_eq!(home.path().join("data/secret.key").exists(), is_made);
+            engine.stop(Duration::ZERO).await.unwrap();
+        }
+    }
+
     /// Answers every request on loopback with 204; its port.
     async fn receiver() -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
