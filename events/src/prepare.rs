@@ -139,11 +139,14 @@ impl Snapshot {
             // Switched off meanwhile: what was built goes no further.
             prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
         }
-        let kept = prepared.unnotified.clone();
-        let data = kept.unwrap_or_else(|| {
-            Arc::new(prepared.payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null))
-        });
-        prepared.owed = owed(&self.targets, &prepared.facts, &data, &prepared.payloads);
+        let Prepared { facts, payloads, unnotified, .. } = &prepared;
+        prepared.owed = match unnotified {
+            Some(data) => owed(&self.targets, facts, data, &payloads.unnotified()),
+            None => {
+                let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
+                owed(&self.targets, facts, &data, payloads)
+            }
+        };
         self.quarantine(&mut prepared);
         prepared
     }
@@ -209,14 +212,16 @@ impl Snapshot {
         };
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
         // What is quarantined keeps its notification, since nothing else of it is left to build from.
-        let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry) && quarantined.is_none();
+        let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry);
+        let kept = !silent || quarantined.is_some();
         // Where fields are telemetry's alone, matching sees what a notification tells, as it does when it is done again.
         let told = match told {
             Cow::Owned(text) if !silent => read(text.as_bytes()).ok(),
             _ => None,
         };
-        let payloads = Payloads::built((!silent).then_some(body), telemetry.as_ref());
-        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &payloads);
+        let payloads = Payloads::built(kept.then_some(body), telemetry.as_ref());
+        let seen = if silent { Cow::Owned(payloads.unnotified()) } else { Cow::Borrowed(&payloads) };
+        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &seen);
         let unnotified = silent.then(|| Arc::new(data));
         let facts = Arc::new(facts);
         let mut prepared = Prepared { facts, idempotency, payloads, owed, quarantined, unnotified };
@@ -384,6 +389,23 @@ mod tests {
             prepared.owed = vec![crate::SubscriptionId(1)];
             assert_eq!(silent().rematch(prepared).owed, owed);
         }
+    }
+
+    #[test]
+    fn an_event_for_analytics_alone_is_notified_to_nobody_though_it_is_quarantined() {
+        let keeper = crate::SubscriptionId(9);
+        let people = Target { id: crate::SubscriptionId(3), selector: Default::default(), takes: Default::default() };
+        let snapshot = Snapshot { targets: vec![people], quarantine: Some(keeper), ..silent() };
+        let mut prepared = snapshot.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW)).unwrap();
+        let body = notification(&prepared.facts, "{}");
+        (prepared.payloads, prepared.quarantined) = (Payloads::built(Some(body), None), Some("it is too long".into()));
+        assert_eq!(snapshot.rematch(prepared.clone()).owed, [keeper]);
+        prepared.unnotified = None;
+        assert_eq!(
+            snapshot.rematch(prepared).owed,
+            [crate::SubscriptionId(3), keeper],
+            "the control is told to people"
+        );
     }
 
     #[test]
