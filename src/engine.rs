@@ -127,7 +127,10 @@ impl Engine {
         let lock = lock(&config.daemon.data_dir)?;
         let data_dir = &config.daemon.data_dir;
         let unusable = |error| StartError::DataDir { path: data_dir.clone(), error };
-        let installation = Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?);
+        let installation = match &config.daemon.encryption_key {
+            Some(key) => Installation::new(key.reveal()),
+            None => Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?),
+        };
         let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools)?;
         let clock_of_actors = Arc::clone(&clock);

@@ -196,7 +196,7 @@ fn http(out: &mut String, counters: &Counters) -> fmt::Result {
         writeln!(out, "posthaste_relay_events_total{{outcome=\"{outcome}\"}} {}", count.load(Ordering::Relaxed))?;
     }
     let dropped = counters.relay_dropped.load(Ordering::Relaxed);
-    one(out, "relay_dropped_total", "counter", "Places of relayed events that no schema knew.", "", dropped)?;
+    one(out, "relay_dropped_total", "counter", "Places of relayed events that were dropped and named.", "", dropped)?;
     head(out, "record_duration_seconds", "histogram", "From a post's last byte until it was durable.")?;
     let mut sum = 0;
     for (place, bucket) in counters.record_buckets.iter().enumerate() {

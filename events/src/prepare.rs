@@ -195,6 +195,10 @@ impl Snapshot {
         now: Timestamp,
     ) -> Result<Prepared, Unfit> {
         let Draft { event_type, properties, idempotency_key, occurred_at, key, tenant } = draft;
+        // Before anything else is looked at: what is too long is that, whatever stands in it.
+        if properties.len() > PAYLOAD_MAX {
+            return Err(Unfit::TooLarge(properties.len()));
+        }
         let data = read(properties.as_bytes()).ok().filter(Value::is_object).ok_or(Unfit::NotAnObject)?;
         let misfits = declared.map(|d| d.check(&data)).unwrap_or_default();
         if !misfits.is_empty() {

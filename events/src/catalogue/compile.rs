@@ -8,6 +8,7 @@ use super::declare::{
     At, Declarations, EventDeclaration, FIELDS_MAX, Fault, FieldDeclaration, FieldKind, LAYERS_DEEP_MAX,
     LayerDeclaration, Rule, TYPES_MAX,
 };
+use super::rules::Plan;
 use super::shape::{Inside, Node};
 use super::{Declared, fields, grow};
 use crate::EventType;
@@ -241,7 +242,7 @@ impl<'d> Compiler<'d> {
         events: &'d [EventDeclaration],
         layers: &[Option<Built>],
     ) -> BTreeMap<EventType, Declared> {
-        let (mut types, bare) = (BTreeMap::new(), base());
+        let (mut types, mut plans, bare) = (BTreeMap::new(), BTreeMap::new(), base());
         for (index, event) in events.iter().enumerate() {
             let site = Site { layer: false, index };
             let name = self.event_type(site, event, &types);
@@ -269,7 +270,11 @@ impl<'d> Compiler<'d> {
                 self.hold_example(site, event, &built.shape);
             }
             if let Some(name) = name {
-                types.insert(name, declared(event, layer.map(|layer| self.layers[layer].name.clone()), built.shape));
+                // Types that share a tree share what leaves of it. A tree of `types` lives as long as its address is here.
+                let plan = plans.entry(Arc::as_ptr(&built.shape)).or_insert_with(|| Arc::new(Plan::of(&built.shape)));
+                let plan = Arc::clone(plan);
+                let layer = layer.map(|layer| self.layers[layer].name.clone());
+                types.insert(name, declared(event, layer, built.shape, plan));
             }
         }
         types
@@ -424,7 +429,7 @@ fn base() -> Built {
     Built { shape: Arc::new(top), sound: true, ..Built::default() }
 }
 
-fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>) -> Declared {
+fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>, plan: Arc<Plan>) -> Declared {
     Declared {
         title: event.title.clone(),
         retired: event.retired,
@@ -432,7 +437,7 @@ fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>) -
         audience: event.audience,
         example: event.example.clone(),
         shape,
-        plan: Arc::default(),
+        plan,
     }
 }
 
