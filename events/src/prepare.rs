@@ -3,8 +3,9 @@
 //! This is the one place where payloads are built. Pure: it works on a [`Snapshot`] of catalogue and subscriptions.
 
 use crate::catalogue::declare::Audience;
-use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
+use crate::catalogue::{Catalogue, Declared, Misfit, Refused, Unbuilt};
 use crate::json::{first_16, hash, hash_text, read};
+use crate::layered::Attempted;
 use crate::matching::{Target, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
 use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
@@ -95,7 +96,18 @@ impl Snapshot {
     /// [`Unfit`] says what is wrong with it.
     pub fn prepare(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
         let declared = self.catalogue.admit(&draft.event_type)?;
-        self.build(draft, declared, Origin::Record, now)
+        self.build(draft, declared, Origin::Record, None, now)
+    }
+
+    /// Prepares an event that was declared in Rust. One that could not be said whole is not held against the catalogue,
+    /// and quarantined; where the type is not declared it is notified and nothing else.
+    ///
+    /// # Errors
+    /// As [`Snapshot::prepare`].
+    pub fn prepare_attempted(&self, attempted: Attempted, now: Timestamp) -> Result<Prepared, Unfit> {
+        let Attempted { draft, failure } = attempted;
+        let declared = self.catalogue.admit(&draft.event_type)?;
+        self.build(draft, declared, Origin::Record, failure, now)
     }
 
     /// Prepares one of the daemon's own events.
@@ -103,7 +115,7 @@ impl Snapshot {
     /// # Errors
     /// [`Unfit`] as for any other, but the catalogue is not asked.
     pub fn prepare_ours(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
-        self.build(draft, None, Origin::Daemon, now)
+        self.build(draft, None, Origin::Daemon, None, now)
     }
 
     /// Prepares what a client brings already anonymized: it goes to analytics alone.
@@ -167,6 +179,9 @@ impl Snapshot {
         let declared = self.catalogue.get(&facts.event_type);
         let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
         let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
+        if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
+            return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
+        }
         let facts = Facts { origin: Origin::Relay, occurred_at: Some(facts.happened_at()), ..facts.clone() };
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
         let facts = Facts { recorded_at: now, ..facts };
@@ -192,6 +207,7 @@ impl Snapshot {
         draft: Draft,
         declared: Option<&Declared>,
         origin: Origin,
+        failure: Option<Unbuilt>,
         now: Timestamp,
     ) -> Result<Prepared, Unfit> {
         let Draft { event_type, properties, idempotency_key, occurred_at, key, tenant } = draft;
@@ -200,7 +216,7 @@ impl Snapshot {
             return Err(Unfit::TooLarge(properties.len()));
         }
         let data = read(properties.as_bytes()).ok().filter(Value::is_object).ok_or(Unfit::NotAnObject)?;
-        let misfits = declared.map(|d| d.check(&data)).unwrap_or_default();
+        let misfits = declared.filter(|_| failure.is_none()).map(|d| d.check(&data)).unwrap_or_default();
         if !misfits.is_empty() {
             return Err(Unfit::Misfits(misfits));
         }
@@ -210,7 +226,11 @@ impl Snapshot {
         if body.len() > PAYLOAD_MAX {
             return Err(Unfit::TooLarge(body.len()));
         }
-        let (telemetry, quarantined) = match self.telemetry(&facts, declared, &data) {
+        let built = match failure.filter(|_| self.telemetry.is_some() && declared.is_some()) {
+            Some(Unbuilt(why)) => Err(why),
+            None => self.telemetry(&facts, declared, &data),
+        };
+        let (telemetry, quarantined) = match built {
             Ok(telemetry) => (telemetry, None),
             Err(why) => (None, Some(why)),
         };
@@ -410,6 +430,29 @@ mod tests {
             [crate::SubscriptionId(3), keeper],
             "the control is told to people"
         );
+    }
+
+    #[test]
+    fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_takes_it_so() {
+        let keeper = crate::SubscriptionId(9);
+        let with = |required| {
+            let mut declarations = Declarations::of_types(&["a:b"]);
+            let field = FieldDeclaration { required, ..FieldDeclaration::new("s", FieldKind::String) };
+            declarations.events[0].fields = vec![field];
+            let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+            Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
+        };
+        let now = Timestamp::from_millis(NOW);
+        let attempted = Attempted { draft: draft("a:b", "{}"), failure: Some(Unbuilt("project: no".into())) };
+        assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
+        let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
+        assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
+        let told = prepared.payloads.notification().unwrap();
+        let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
+        assert!(again(true).unwrap_err().contains("/s"));
+        assert!(again(false).unwrap().is_some());
+        let off = Snapshot { telemetry: None, ..with(true) }.prepare_attempted(attempted, now).unwrap();
+        assert_eq!((off.quarantined, off.owed), (None, vec![]));
     }
 
     #[test]
