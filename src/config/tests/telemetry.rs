@@ -1,6 +1,7 @@
 //! `[telemetry]`, `[relay]`, the secret of the installation, and names that are the daemon's.
 
 use super::*;
+use posthaste_events::Pattern;
 use std::time::Duration;
 
 fn more(text: &str) -> String {
