@@ -321,6 +321,10 @@ async fn an_outbox_that_takes_nothing_is_503_with_when_to_come_again() {
             assert_eq!((answer.status, answer.header("retry-after")), (503, after), "{answer:?}");
             answer.pointers();
         }
+        let relayed = stage.post("/analytics", r#"{"event":"a:b"}"#).await;
+        assert_eq!((relayed.status, relayed.header("retry-after")), (503, after), "{relayed:?}");
+        let metrics = String::from_utf8(stage.get("/metrics").await.bytes.to_vec()).unwrap();
+        assert!(metrics.contains("posthaste_relay_events_total{outcome=\"failed\"} 1"), "{metrics}");
     }
 }
 
