@@ -1,10 +1,11 @@
 //! A page in a real browser posts to the daemon's relay: from a listed origin it may, from any other it may not, and
-//! nothing but the relay is open to either.
+//! nothing but the relay is open to either. A reload changes which is which.
 
 use crate::{at, folder};
 use anyhow::{Context, Result, ensure};
 use posthaste_tests::browser::Browser;
 use posthaste_tests::{Client, Config, Daemon, Receiver, Reply, Request, Subscription, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -210,5 +211,26 @@ fn a_page_of_another_origin_is_kept_out_even_where_its_browser_asks_nothing() ->
     let theirs = |event: &&Value| !event["type"].as_str().is_some_and(|t| t.starts_with("posthaste:"));
     assert_eq!(events["data"].as_array().context("data")?.iter().find(theirs), None);
     assert!(arrived(&daemon)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_reload_lets_the_pages_of_another_origin_in_and_those_of_the_first_out() -> Result<()> {
+    let home = folder()?;
+    let (first, second) = ("https://app.example.com", "https://shop.example.com");
+    let mut daemon = daemon(home.path(), first)?;
+    // What a browser asks before it lets a page post.
+    let asks = |client: &mut Client, origin: &str| -> Result<(u16, Option<String>)> {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        let answer = client.send("OPTIONS", "/analytics", &headers, b"")?;
+        Ok((answer.status, answer.header("access-control-allow-origin").map(str::to_owned)))
+    };
+    let mut client = daemon.client();
+    assert_eq!(asks(&mut client, first)?, (204, Some(first.to_owned())));
+    assert_eq!(asks(&mut client, second)?, (403, None));
+    daemon.configure(|config| config.set("relay", "origins", json!([second])))?;
+    daemon.signal(Signal::HUP)?;
+    until("the reload", PATIENCE, || Ok((asks(&mut client, second)?.0 == 204).then_some(())))?;
+    assert_eq!(asks(&mut client, first)?, (403, None));
     Ok(())
 }
