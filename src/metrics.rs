@@ -18,6 +18,10 @@ pub enum Route {
     Deliveries,
     /// `/v1/subscriptions` and what lies below it
     Subscriptions,
+    /// `/v1/event-types` and what lies below it
+    EventTypes,
+    /// `/analytics`
+    Relay,
     /// `/v1/tail`
     Tail,
     /// `/healthz`, `/readyz`, `/metrics`
@@ -27,11 +31,13 @@ pub enum Route {
 }
 
 impl Route {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Events, "/v1/events"),
         (Self::Event, "/v1/events/{id}"),
         (Self::Deliveries, "/v1/deliveries"),
         (Self::Subscriptions, "/v1/subscriptions"),
+        (Self::EventTypes, "/v1/event-types"),
+        (Self::Relay, "/analytics"),
         (Self::Tail, "/v1/tail"),
         (Self::Status, "/status"),
         (Self::Other, "/other"),
@@ -41,17 +47,50 @@ impl Route {
     #[must_use]
     pub fn of(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v1/") else {
-            return if matches!(path, "/healthz" | "/readyz" | "/metrics") { Self::Status } else { Self::Other };
+            return match path {
+                "/healthz" | "/readyz" | "/metrics" => Self::Status,
+                "/analytics" => Self::Relay,
+                _ => Self::Other,
+            };
         };
         match rest.split_once('/').map_or((rest, false), |(first, _)| (first, true)) {
             ("events", false) => Self::Events,
             ("events", true) => Self::Event,
             ("deliveries", _) => Self::Deliveries,
             ("subscriptions", _) => Self::Subscriptions,
+            ("event-types", _) => Self::EventTypes,
             ("tail", false) => Self::Tail,
             _ => Self::Other,
         }
     }
+}
+
+/// What became of a post to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayOutcome {
+    /// It is durable
+    Recorded,
+    /// Its idempotency key was known
+    Duplicate,
+    /// Something was wrong with it or with its sender
+    Refused,
+    /// Its sender sends too much
+    Limited,
+    /// Telemetry is switched off
+    Off,
+    /// It could not be recorded
+    Failed,
+}
+
+impl RelayOutcome {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Recorded, "recorded"),
+        (Self::Duplicate, "duplicate"),
+        (Self::Refused, "refused"),
+        (Self::Limited, "limited"),
+        (Self::Off, "off"),
+        (Self::Failed, "failed"),
+    ];
 }
 
 /// The statuses that are told apart; the last place is for all others.
@@ -67,6 +106,8 @@ pub struct Counters {
     /// How many fell into each bucket, and behind the last.
     record_buckets: [AtomicU64; BOUNDS.len() + 1],
     record_micros: AtomicU64,
+    relayed: [AtomicU64; RelayOutcome::ALL.len()],
+    relay_dropped: AtomicU64,
 }
 
 impl Counters {
@@ -74,6 +115,16 @@ impl Counters {
     pub fn answered(&self, route: Route, status: u16) {
         let place = STATUSES.iter().position(|s| *s == status).unwrap_or(PLACES - 1);
         self.answers[route as usize][place].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a post to the relay.
+    pub fn relayed(&self, outcome: RelayOutcome) {
+        self.relayed[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what was dropped of relayed events.
+    pub fn relay_dropped(&self, places: usize) {
+        self.relay_dropped.fetch_add(places as u64, Ordering::Relaxed);
     }
 
     /// Counts a post that became durable, and how long that took from its last byte.
@@ -137,6 +188,12 @@ fn http(out: &mut String, counters: &Counters) -> fmt::Result {
             }
         }
     }
+    head(out, "relay_events_total", "counter", "Posts to the relay, by what became of them.")?;
+    for ((_, outcome), count) in RelayOutcome::ALL.iter().zip(&counters.relayed) {
+        writeln!(out, "posthaste_relay_events_total{{outcome=\"{outcome}\"}} {}", count.load(Ordering::Relaxed))?;
+    }
+    let dropped = counters.relay_dropped.load(Ordering::Relaxed);
+    one(out, "relay_dropped_total", "counter", "Places of relayed events that no schema knew.", "", dropped)?;
     head(out, "record_duration_seconds", "histogram", "From a post's last byte until it was durable.")?;
     let mut sum = 0;
     for (place, bucket) in counters.record_buckets.iter().enumerate() {
@@ -204,6 +261,11 @@ mod tests {
         for (place, (route, _)) in Route::ALL.iter().enumerate() {
             assert_eq!(*route as usize, place);
         }
+        for (place, (outcome, _)) in RelayOutcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, place);
+        }
+        assert_eq!(Route::of("/analytics"), Route::Relay);
+        assert_eq!(Route::of("/v1/event-types/a:b"), Route::EventTypes);
         assert_eq!(Route::of("/v1/events"), Route::Events);
         assert_eq!(Route::of("/v1/events/evt_1"), Route::Event);
         assert_eq!(Route::of("/v1/eventsx"), Route::Other);

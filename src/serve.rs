@@ -46,6 +46,7 @@ pub fn run(config: Config, env: Env) -> anyhow::Result<()> {
         let body_max = usize::try_from(config.daemon.body_max).unwrap_or(usize::MAX);
         let latest: http::LatestSnapshot = Arc::new(move || snapshot.current());
         let shared = web::Data::new(Shared::new(Desk::of(engine.registry()), latest, engine.clock(), access, body_max));
+        shared.set_relay(&config.relay);
         let workers = std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX);
         let listening = http::listen(shared.clone(), config.daemon.listen, workers);
         let (server, addresses) = match listening {
@@ -147,6 +148,7 @@ impl Daemon {
         match self.engine.reload(&config).await {
             Ok(()) => {
                 self.shared.set_access(access(&config));
+                self.shared.set_relay(&config.relay);
                 tracing::info!(subscriptions = config.subscriptions.len(), "the configuration was reloaded");
                 self.config = config;
             }

@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// What is logged where nothing is said.
 const DEFAULT_LEVEL: &str = "info";
 /// Said of the HTTP server's libraries unless a filter names them itself: their steps are nobody's news, and whoever
-/// sends what is no HTTP must not be able to fill the log.
-const LIBRARIES: &str = "actix_http=off,actix_server=warn";
+/// sends what is no HTTP must not be able to fill the log. Who looked behind a mask is told at every level.
+const LIBRARIES: &str = "actix_http=off,actix_server=warn,audit=info";
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 

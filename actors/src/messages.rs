@@ -130,6 +130,8 @@ pub struct SubscriptionView {
     pub name: String,
     /// Its settings as shown, without anything secret; empty where it is no longer configured.
     pub shown: serde_json::Map<String, serde_json::Value>,
+    /// What may take the place of the same keys of `shown` for those who may see it: whole URLs.
+    pub revealed: serde_json::Map<String, serde_json::Value>,
     /// Whose it is.
     pub tenant: Option<String>,
     /// Whether it is configured.

@@ -135,6 +135,7 @@ impl Inner {
                 SubscriptionView {
                     id: subscribed.id,
                     shown: configured.map(|s| s.shown.clone()).unwrap_or_default(),
+                    revealed: configured.map(|s| s.revealed.clone()).unwrap_or_default(),
                     tenant: configured.and_then(|s| s.tenant.clone()),
                     name: subscribed.name,
                     listed: subscribed.listed,

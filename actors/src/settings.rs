@@ -41,6 +41,8 @@ pub struct Subscription {
     pub circuit: Option<Circuit>,
     /// How it is shown: its settings without anything secret.
     pub shown: serde_json::Map<String, serde_json::Value>,
+    /// What is shown in place of the same keys of `shown` to those who may see it: whole URLs.
+    pub revealed: serde_json::Map<String, serde_json::Value>,
     /// A mark of its settings and of its whole target: where it differs after a reload, what the receiver asked for and
     /// how it failed so far is forgotten, since it may be another.
     pub mark: u64,

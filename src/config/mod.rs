@@ -75,6 +75,7 @@ impl Config {
             concurrency: s.concurrency,
             circuit: s.circuit,
             shown: s.shown.clone(),
+            revealed: s.parsed.revealed.clone(),
             mark: s.mark,
             takes: s.parsed.takes,
             make: s.parsed.make(tools.clone()),

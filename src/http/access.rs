@@ -16,9 +16,9 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 /// A token that is known here. Only its hash is kept.
 #[derive(Clone)]
 pub struct Token {
-    name: String,
+    name: Arc<str>,
     digest: [u8; 32],
-    scopes: Vec<Scope>,
+    scopes: Arc<[Scope]>,
     tenant: Option<Arc<str>>,
 }
 
@@ -27,7 +27,7 @@ impl Token {
     #[must_use]
     pub fn new(name: &str, secret: &str, scopes: &[Scope], tenant: Option<&str>) -> Self {
         let digest = Sha256::digest(secret).into();
-        Self { name: name.to_owned(), digest, scopes: scopes.to_vec(), tenant: tenant.map(Arc::from) }
+        Self { name: name.into(), digest, scopes: scopes.into(), tenant: tenant.map(Arc::from) }
     }
 }
 
@@ -44,10 +44,18 @@ pub struct Access {
 }
 
 /// Who is asking, after [`Access::admit`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Caller {
     /// The tenant that the caller is bound to; `None`: to none.
     pub(crate) tenant: Option<Arc<str>>,
+    /// The name of the caller's token; `None`: there are no tokens.
+    pub(crate) token: Option<Arc<str>>,
+}
+
+impl From<&Token> for Caller {
+    fn from(token: &Token) -> Self {
+        Self { tenant: token.tenant.clone(), token: Some(Arc::clone(&token.name)) }
+    }
 }
 
 impl Caller {
@@ -84,17 +92,46 @@ impl Access {
     /// 401 without a known token, 403 where its scopes do not reach, or for a web page where there are no tokens.
     pub(crate) fn admit(&self, request: &HttpRequest, scope: Scope) -> Result<Caller, Problem> {
         if self.tokens.is_empty() {
-            return not_from_a_web_page(request.headers()).map(|()| Caller { tenant: None });
+            return not_from_a_web_page(request.headers()).map(|()| Caller::default());
         }
-        let presented = request.headers().get(header::AUTHORIZATION).and_then(|v| bearer(v.as_bytes()));
-        let presented = presented
+        let presented = presented(request)
             .ok_or_else(|| Problem::unauthorized("a token is needed: send it as `Authorization: Bearer …`"))?;
+        self.known(presented, scope).map(Caller::from)
+    }
+
+    /// Who sends to the relay; whether the page that does may is judged by [`super::cors`].
+    ///
+    /// A browser that leaves a page can send no header of ours (`sendBeacon`), so a token may stand in the URL as
+    /// `in_url` too, where it ends up in logs of proxies and in histories. Only one that can do nothing but relay is taken
+    /// from there: every visitor of the page could read it anyway. The header counts where both are there.
+    ///
+    /// # Errors
+    /// As [`Access::admit`], and 403 for a token in the URL that has another scope too.
+    pub(crate) fn admit_relay(&self, request: &HttpRequest, in_url: Option<&str>) -> Result<Caller, Problem> {
+        if self.tokens.is_empty() {
+            return to_a_local_name(request.headers()).map(|_| Caller::default());
+        }
+        if let Some(presented) = presented(request) {
+            return self.known(presented, Scope::Relay).map(Caller::from);
+        }
+        let needed = "a token is needed: send it as `Authorization: Bearer …`, or as ?token= where it has the scope \
+                      \"relay\" alone";
+        let token = self.known(in_url.ok_or_else(|| Problem::unauthorized(needed))?.as_bytes(), Scope::Relay)?;
+        if token.scopes.iter().any(|scope| *scope != Scope::Relay) {
+            let name = &token.name;
+            let why = format!("the token {name:?} can do more than relay, so it must not stand in a URL");
+            return Err(Problem::forbidden(why));
+        }
+        Ok(token.into())
+    }
+
+    fn known(&self, presented: &[u8], scope: Scope) -> Result<&Token, Problem> {
         let token = self.find(presented).ok_or_else(|| Problem::unauthorized("this token is not known here"))?;
         if !token.scopes.iter().any(|s| s.includes(scope)) {
             let (name, scope) = (&token.name, scope.as_str());
             return Err(Problem::forbidden(format!("the token {name:?} lacks the scope {scope:?}")));
         }
-        Ok(Caller { tenant: token.tenant.clone() })
+        Ok(token)
     }
 
     /// Finds a token without telling by the time taken how near a guess came: both sides are hashed to the same
@@ -110,20 +147,35 @@ impl Access {
     }
 }
 
+fn presented(request: &HttpRequest) -> Option<&[u8]> {
+    request.headers().get(header::AUTHORIZATION).and_then(|v| bearer(v.as_bytes()))
+}
+
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     let token = token.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
 }
 
-fn not_from_a_web_page(headers: &HeaderMap) -> Result<(), Problem> {
+/// What the caller calls us; empty where it does not say.
+pub(crate) fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).map(header::HeaderValue::as_bytes);
-    let host = host.and_then(|h| std::str::from_utf8(h).ok()).unwrap_or_default();
-    if !is_local_name(host) {
-        return Err(Problem::forbidden(
-            "without tokens the daemon answers to localhost and to addresses only; configure daemon.tokens",
-        ));
+    host.and_then(|h| std::str::from_utf8(h).ok()).unwrap_or_default()
+}
+
+/// The name by which a daemon without tokens was called.
+fn to_a_local_name(headers: &HeaderMap) -> Result<&str, Problem> {
+    let host = host(headers);
+    if is_local_name(host) {
+        return Ok(host);
     }
+    Err(Problem::forbidden(
+        "without tokens the daemon answers to localhost and to addresses only; configure daemon.tokens",
+    ))
+}
+
+fn not_from_a_web_page(headers: &HeaderMap) -> Result<(), Problem> {
+    let host = to_a_local_name(headers)?;
     match headers.get(header::ORIGIN) {
         None => Ok(()),
         Some(origin) if origin.as_bytes().strip_prefix(b"http://") == Some(host.as_bytes()) => Ok(()),
@@ -192,7 +244,35 @@ mod tests {
     fn a_bound_token_sees_its_tenant_only() {
         let caller = ask(&access(), &[("authorization", "Bearer app-token-0123456789")], Scope::Record).unwrap();
         assert!(caller.sees(Some("acme")) && !caller.sees(Some("other")) && !caller.sees(None));
-        assert!(Caller { tenant: None }.sees(None) && Caller { tenant: None }.sees(Some("acme")));
+        assert_eq!(caller.token.as_deref(), Some("app"));
+        assert!(Caller::default().sees(None) && Caller::default().sees(Some("acme")));
+    }
+
+    #[test]
+    fn a_token_in_the_url_is_one_that_can_relay_and_nothing_else() {
+        let access = Access::new(vec![
+            Token::new("page", "page-token-0123456789", &[Scope::Relay], None),
+            Token::new("both", "both-token-0123456789", &[Scope::Relay, Scope::Read], None),
+            Token::new("app", "app-token-0123456789", &[Scope::Record], None),
+            Token::new("eye", "eye-token-0123456789", &[Scope::Read], None),
+        ]);
+        let ask = |header: Option<&str>, in_url: Option<&str>| {
+            let request = TestRequest::default();
+            let secret = |name: &str| format!("{name}-token-0123456789");
+            let request = match header {
+                Some(name) => request.append_header(("authorization", format!("Bearer {}", secret(name)))),
+                None => request,
+            };
+            let answer = access.admit_relay(&request.to_http_request(), in_url.map(secret).as_deref());
+            answer.map(|caller| caller.token).map_err(|p| actix_web::ResponseError::status_code(&p).as_u16())
+        };
+        assert_eq!(ask(None, Some("page")), Ok(Some("page".into())));
+        assert_eq!((ask(None, Some("both")), ask(None, Some("app"))), (Err(403), Err(403)));
+        assert_eq!((ask(None, Some("nobody")), ask(None, None)), (Err(401), Err(401)));
+        for (name, taken) in [("page", true), ("both", true), ("app", true), ("eye", false)] {
+            assert_eq!(ask(Some(name), None), if taken { Ok(Some(name.into())) } else { Err(403) });
+        }
+        assert_eq!(ask(Some("eye"), Some("page")), Err(403), "the header counts");
     }
 
     #[test]

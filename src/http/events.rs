@@ -4,6 +4,7 @@ use super::desk::{LOOK_WAIT_MAX, RECORD_WAIT_MAX, ask};
 use super::posted::{self, Against, Posted};
 use super::problem::{Fault, Problem};
 use super::query::Query;
+use super::reveal::{self, FIELDS};
 use super::shapes::{self, Event, Listing};
 use super::{Scope, Shared, intake, json};
 use actix_web::http::StatusCode;
@@ -21,7 +22,7 @@ pub(super) const WORK_MAX: usize = 5_000;
 /// Rows that one ask may bring: their payloads are in memory at once.
 const ROWS_MAX: usize = 100;
 /// Bytes of payloads after which a page ends.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Records one event or an array of them.
 pub(super) async fn post(
@@ -73,7 +74,11 @@ fn may_post(shared: &Shared, request: &HttpRequest) -> Result<Option<std::sync::
     Ok(caller.tenant)
 }
 
-fn header_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+/// The header `Idempotency-Key`, as it stands.
+///
+/// # Errors
+/// 422 where it stands twice or is no text.
+pub(super) fn header_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
     let mut values = request.headers().get_all("idempotency-key");
     let wrong = |detail| Problem::wrong(vec![Fault::at("/idempotency_key", detail)]);
     let Some(value) = values.next() else { return Ok(None) };
@@ -95,7 +100,8 @@ fn write_all(answer: &mut String, recorded: &[Recorded]) {
     answer.push_str("]}");
 }
 
-fn not_recorded(error: RecordError, many: bool) -> Problem {
+/// What a caller is told whose events were not recorded; `many`: they came in an array.
+pub(super) fn not_recorded(error: RecordError, many: bool) -> Problem {
     match error {
         RecordError::Conflict { index, first } => {
             let detail = format!("this idempotency key was used with another event, {first}");
@@ -114,8 +120,9 @@ fn not_recorded(error: RecordError, many: bool) -> Problem {
 
 /// Lists events, the newest first.
 pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = shared.admit(&request, Scope::Read)?;
     let mut asked = Query::read(request.query_string());
+    let reveal = asked.reveal(FIELDS);
+    let caller = shared.admit(&request, reveal::scope(reveal))?;
     let query = EventQuery {
         event_type: asked.with("type", "an event type", |t| EventType::parse(t).ok()),
         tenant: asked.text("tenant"),
@@ -135,7 +142,12 @@ pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Res
         Ok((page, bytes < PAGE_BYTES))
     })
     .await?;
-    let data = page.rows.iter().map(Event::row).collect();
+    let snapshot = (shared.snapshot)();
+    let mask = (!reveal).then_some(&snapshot.catalogue);
+    if reveal {
+        reveal::audit(&caller, FIELDS, page.rows.iter().map(|row| row.id));
+    }
+    let data = page.rows.iter().map(|row| Event::row(row, mask)).collect();
     Ok(json(StatusCode::OK, &Listing { data, next: page.next.map(|id| id.to_string()) }))
 }
 
@@ -163,13 +175,20 @@ pub(super) async fn show(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = shared.admit(&request, Scope::Read)?;
-    Query::none(request.query_string())?;
+    let mut asked = Query::read(request.query_string());
+    let reveal = asked.reveal(FIELDS);
+    let caller = shared.admit(&request, reveal::scope(reveal))?;
+    asked.finish()?;
     let missing = || Problem::not_found("there is no such event");
     let id: EventId = id.parse().map_err(|_| missing())?;
     let view = ask(&shared.desk.event, InspectEvent(id), LOOK_WAIT_MAX).await??.ok_or_else(missing)?;
     if !caller.sees(view.event.facts.tenant.as_deref()) {
         return Err(missing());
     }
-    Ok(json(StatusCode::OK, &Event::view(&view)))
+    let snapshot = (shared.snapshot)();
+    let mask = (!reveal).then_some(&snapshot.catalogue);
+    if reveal {
+        reveal::audit(&caller, FIELDS, std::iter::once(id));
+    }
+    Ok(json(StatusCode::OK, &Event::view(&view, mask)))
 }

@@ -96,31 +96,42 @@ impl Intake {
     /// # Errors
     /// 413 over the bound, 400 where it breaks off, 408 where it takes too long, 503 where too much is under way.
     pub(crate) async fn body(&self, request: &HttpRequest, payload: Payload) -> Result<(Bytes, Share), Problem> {
+        self.body_within(request, payload, self.body_max).await
+    }
+
+    /// The same with a bound of its own, where that is lower.
+    pub(crate) async fn body_within(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+        body_max: usize,
+    ) -> Result<(Bytes, Share), Problem> {
+        let body_max = body_max.min(self.body_max);
         let mut share = Share { counts: Arc::clone(&self.counts), bytes: 0, events: 0 };
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|l| l.to_str().ok()).and_then(|l| l.parse::<usize>().ok()).unwrap_or(0);
-        if length > self.body_max {
+        if length > body_max {
             discard(payload).await;
-            return Err(self.too_large());
+            return Err(too_large(body_max));
         }
         // What does not fit already is refused before it is read.
         if self.counts.bytes.load(Ordering::Relaxed).saturating_add(length) > self.bytes_max() {
             return Err(busy());
         }
-        match tokio::time::timeout(BODY_WAIT_MAX, self.collect(payload, &mut share)).await {
+        match tokio::time::timeout(BODY_WAIT_MAX, self.collect(payload, body_max, &mut share)).await {
             Ok(body) => Ok((body?, share)),
             Err(_) => Err(late(BODY_WAIT_MAX)),
         }
     }
 
-    async fn collect(&self, payload: Payload, share: &mut Share) -> Result<Bytes, Problem> {
+    async fn collect(&self, payload: Payload, body_max: usize, share: &mut Share) -> Result<Bytes, Problem> {
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
         let mut arriving = Arriving::new(payload);
         while let Some(chunk) = arriving.next().await? {
             let len = first.len() + rest.len() + chunk.len();
-            if len > self.body_max {
+            if len > body_max {
                 discard(arriving.payload).await;
-                return Err(self.too_large());
+                return Err(too_large(body_max));
             }
             share.add_bytes(chunk.len(), self.bytes_max())?;
             // Most bodies come in one piece, which then needs no copy.
@@ -140,10 +151,10 @@ impl Intake {
     fn bytes_max(&self) -> usize {
         BYTES_MAX.max(self.body_max)
     }
+}
 
-    fn too_large(&self) -> Problem {
-        Problem::too_large(format!("a body has at most {} bytes", self.body_max))
-    }
+fn too_large(body_max: usize) -> Problem {
+    Problem::too_large(format!("a body has at most {body_max} bytes"))
 }
 
 fn late(waited: Duration) -> Problem {
@@ -228,6 +239,11 @@ pub(crate) async fn no_fields(payload: Payload) -> Result<(), Problem> {
 /// # Errors
 /// 415 with a word on what to send.
 pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    is_json_as(headers, &["application/json"])
+}
+
+/// The same where JSON may come under these media types.
+pub(crate) fn is_json_as(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Problem> {
     if let Some(coding) = headers.get(header::CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
@@ -242,8 +258,8 @@ pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = parts.next().unwrap_or_default();
     let utf8 = parts.all(|p| !p.starts_with("charset") || matches!(p, "charset=utf-8" | "charset=\"utf-8\""));
     let hint = match kind {
-        "application/json" if utf8 => return Ok(()),
-        "application/json" => "JSON is UTF-8",
+        _ if kinds.contains(&kind) && utf8 => return Ok(()),
+        _ if kinds.contains(&kind) => "JSON is UTF-8",
         "application/x-www-form-urlencoded" => "curl needs -H 'content-type: application/json'",
         _ if kind.starts_with("application/cloudevents") => "CloudEvents are not read yet",
         _ => "send application/json",

@@ -9,26 +9,32 @@
 //! answered by the server library itself, with a bare status.
 
 mod access;
+mod cors;
 mod deliveries;
 mod desk;
+mod event_types;
 mod events;
 mod intake;
 mod json;
 mod posted;
 mod problem;
 mod query;
+mod rate;
+mod relay;
+mod reveal;
 mod shapes;
 mod status;
 mod subscriptions;
 mod tail;
 
-pub use crate::config::Scope;
+pub use crate::config::{Relay, Scope};
 pub use access::{Access, Token};
 pub use desk::Desk;
 
 use crate::metrics::{Counters, Route};
 use access::Caller;
 use actix_web::dev::{Server, Service as _, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, Resource, guard, web};
 use intake::Intake;
@@ -63,6 +69,7 @@ pub struct Shared {
     snapshot: LatestSnapshot,
     clock: Arc<dyn Clock>,
     access: RwLock<Arc<Access>>,
+    gate: RwLock<Arc<relay::Gate>>,
     intake: Intake,
     /// What was answered so far, for `/metrics`.
     pub counters: Counters,
@@ -76,7 +83,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What the workers need: where messages go, what to match against, and who may ask. `body_max` is in bytes.
+    /// What the workers need: where messages go, what to match against, and who may ask. `body_max` is in bytes. The
+    /// relay takes nothing before [`Shared::set_relay`].
     #[must_use]
     pub fn new(desk: Desk, snapshot: LatestSnapshot, clock: Arc<dyn Clock>, access: Access, body_max: usize) -> Self {
         Self {
@@ -84,6 +92,7 @@ impl Shared {
             snapshot,
             clock,
             access: RwLock::new(Arc::new(access)),
+            gate: RwLock::default(),
             intake: Intake::new(body_max),
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
@@ -100,6 +109,12 @@ impl Shared {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
+    /// Replaces what the relay takes, and from whom.
+    pub fn set_relay(&self, relay: &Relay) {
+        let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        *gate = Arc::new(gate.changed(relay));
+    }
+
     /// Takes nothing new from now on: posts are answered 503, live streams end.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -112,9 +127,16 @@ impl Shared {
         self.active.load(Ordering::SeqCst)
     }
 
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gate(&self) -> Arc<relay::Gate> {
+        Arc::clone(&self.gate.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn admit(&self, request: &HttpRequest, scope: Scope) -> Result<Caller, Problem> {
-        let access = Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner));
-        access.admit(request, scope)
+        self.access().admit(request, scope)
     }
 
     fn is_crowded(&self) -> bool {
@@ -164,6 +186,13 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/subscriptions/{name}", GET).route(get().to(subscriptions::show)))
         .service(resource("/v1/subscriptions/{name}/pause", POST).route(web::post().to(subscriptions::pause)))
         .service(resource("/v1/subscriptions/{name}/resume", POST).route(web::post().to(subscriptions::resume)))
+        .service(resource("/v1/event-types", GET).route(get().to(event_types::list)))
+        .service(resource("/v1/event-types/{type}", GET).route(get().to(event_types::show)))
+        .service(
+            resource("/analytics", "OPTIONS, POST")
+                .route(web::post().to(relay::post))
+                .route(web::method(Method::OPTIONS).to(relay::preflight)),
+        )
         .service(resource("/v1/tail", GET).route(get().to(tail::tail)))
         .service(resource("/healthz", GET).route(get().to(status::live)))
         .service(resource("/readyz", GET).route(get().to(status::ready)))

@@ -225,7 +225,8 @@ impl Reading<'_> {
     }
 }
 
-fn bad_name(text: &str) -> Option<String> {
+/// What is wrong with a key or a name of a caller's.
+pub(super) fn bad_name(text: &str) -> Option<String> {
     // Counted no further than needed: a body may be megabytes of one text.
     let chars = text.chars().take(NAME_CHARS_MAX + 1).count();
     (chars == 0 || chars > NAME_CHARS_MAX).then(|| format!("this has 1 to {NAME_CHARS_MAX} characters"))
@@ -288,13 +289,17 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 mod tests {
     use super::*;
     use actix_web::ResponseError as _;
-    use posthaste_events::catalogue::declare::Declarations;
+    use posthaste_events::catalogue::declare::{Declarations, EventDeclaration, FieldDeclaration, FieldKind};
     use posthaste_events::catalogue::{Catalogue, Undeclared};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn snapshot() -> Snapshot {
-        let catalogue = Catalogue::compile(&Declarations::of_types(&["a:b"]), Undeclared::Reject).unwrap();
+        let plain = [("n", FieldKind::Number), ("big", FieldKind::Number), ("s", FieldKind::String)];
+        let fields = plain.map(|(name, kind)| FieldDeclaration::new(name, kind)).to_vec();
+        let event = EventDeclaration { name: "a:b".into(), fields, ..EventDeclaration::default() };
+        let declared = Declarations { layers: Vec::new(), events: vec![event] };
+        let catalogue = Catalogue::compile(&declared, Undeclared::Reject).unwrap();
         Snapshot { catalogue, ..Snapshot::default() }
     }
 
@@ -369,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_payload_over_the_bound_is_413() {
-        let body = json!({"type": "a:b", "properties": {"x": "y".repeat(PAYLOAD_MAX)}});
+        let body = json!({"type": "a:b", "properties": {"s": "y".repeat(PAYLOAD_MAX)}});
         assert_eq!(refused(&body.to_string()), (413, vec!["/properties".to_owned()]));
     }
 

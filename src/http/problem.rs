@@ -120,6 +120,13 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).naming(faults)
     }
 
+    /// 429: more than the caller may send; the next is taken after so long.
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        problem.retry_after = Some(retry_after);
+        problem
+    }
+
     /// 503: not now; it is worth another try after so long.
     pub(crate) fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);

@@ -9,6 +9,9 @@ pub(crate) const LIMIT_DEFAULT: usize = 100;
 /// How many rows a page has at most; who asks for more gets so many.
 pub(crate) const LIMIT_MAX: usize = 1_000;
 
+/// What `after` is, as its faults say.
+pub(crate) const AFTER: &str = "the `next` of an earlier page";
+
 /// The parameters of a request, taken out one by one; [`Query::finish`] tells the faults.
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,
@@ -59,7 +62,12 @@ impl Query {
 
     /// `after`: the `next` of another page.
     pub(crate) fn after<T: FromStr>(&mut self) -> Option<T> {
-        self.with("after", "the `next` of an earlier page", |t| t.parse().ok())
+        self.with("after", AFTER, |t| t.parse().ok())
+    }
+
+    /// `reveal`: whether `what`, which is masked else, is to be shown.
+    pub(crate) fn reveal(&mut self, what: &str) -> bool {
+        self.with("reveal", &format!("\"{what}\", or left out"), |text| (text == what).then_some(())).is_some()
     }
 
     /// `limit`: 1 to [`LIMIT_MAX`], more is taken as that many; [`LIMIT_DEFAULT`] when absent.

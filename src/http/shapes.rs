@@ -1,12 +1,15 @@
 //! How things look in answers: the wire's own structs, apart from the domain's.
 
 use posthaste_actors::messages::{SubscriptionView, Watched};
-use posthaste_events::{Attempt, Facts, Payloads};
+use posthaste_events::catalogue::declare::{Audience, FieldKind};
+use posthaste_events::catalogue::{Catalogue, Declared, FilterPath};
+use posthaste_events::{Attempt, EventType, Facts, Payloads};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView};
 use posthaste_outbox::{Recorded, Standing};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The answer to one recorded event, appended to `into`. Written by hand: it is on the hottest path, and ids need no
@@ -27,17 +30,25 @@ pub(crate) struct Event<'a> {
     tenant: Option<&'a str>,
     origin: &'static str,
     sequence: u64,
-    properties: Option<&'a RawValue>,
+    properties: Option<Cow<'a, RawValue>>,
     occurred_at: Option<String>,
     recorded_at: String,
+    /// What leaves of it; in a listing only of what nobody is notified of, since there is nothing else to see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    telemetry: Option<Option<Telemetry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliveries: Option<Vec<Delivery<'a>>>,
 }
 
 impl<'a> Event<'a> {
-    /// An event of a listing.
-    pub(crate) fn row(row: &'a EventRow) -> Self {
+    /// An event of a listing. With a catalogue its sensitive fields are masked, without one they are shown.
+    pub(crate) fn row(row: &'a EventRow, mask: Option<&Catalogue>) -> Self {
         let facts: &Facts = &row.facts;
+        let told = properties(&row.payloads).map(|raw| match mask {
+            Some(catalogue) => masked(catalogue, &facts.event_type, raw),
+            None => Cow::Borrowed(raw),
+        });
+        let silent = row.payloads.notification().is_none();
         Self {
             id: row.id.to_string(),
             event_type: facts.event_type.as_str(),
@@ -45,16 +56,21 @@ impl<'a> Event<'a> {
             tenant: facts.tenant.as_deref(),
             origin: facts.origin.as_str(),
             sequence: row.id.sequence(),
-            properties: properties(&row.payloads),
+            properties: if silent { empty() } else { told },
             occurred_at: facts.occurred_at.map(|t| t.to_string()),
             recorded_at: facts.recorded_at.to_string(),
+            telemetry: silent.then(|| Telemetry::of(&row.payloads)),
             deliveries: None,
         }
     }
 
-    /// An event alone, with its deliveries.
-    pub(crate) fn view(view: &'a EventView) -> Self {
-        Self { deliveries: Some(view.deliveries.iter().map(Delivery::view).collect()), ..Self::row(&view.event) }
+    /// An event alone, with its deliveries and with what leaves of it; masked as [`Event::row`] says.
+    pub(crate) fn view(view: &'a EventView, mask: Option<&Catalogue>) -> Self {
+        Self {
+            telemetry: Some(Telemetry::of(&view.event.payloads)),
+            deliveries: Some(view.deliveries.iter().map(Delivery::view).collect()),
+            ..Self::row(&view.event, mask)
+        }
     }
 }
 
@@ -67,6 +83,101 @@ fn properties(payloads: &Payloads) -> Option<&RawValue> {
     }
     let body: Body<'_> = serde_json::from_slice(payloads.notification()?).ok()?;
     Some(body.data)
+}
+
+/// The properties without what is sensitive. Where nothing is, the caller's own text stays as it is.
+fn masked<'a>(catalogue: &Catalogue, event_type: &EventType, raw: &'a RawValue) -> Cow<'a, RawValue> {
+    // What is kept was read when it was recorded; were it not readable now, nothing of it is shown.
+    let Ok(mut data) = serde_json::from_str::<Value>(raw.get()) else { return Cow::Owned(RawValue::NULL.to_owned()) };
+    if !catalogue.mask(event_type, &mut data) {
+        return Cow::Borrowed(raw);
+    }
+    Cow::Owned(to_raw_value(&data).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+}
+
+/// `{}`.
+fn empty<'a>() -> Option<Cow<'a, RawValue>> {
+    serde_json::from_str("{}").ok().map(Cow::Borrowed)
+}
+
+/// What leaves of an event towards analytics.
+#[derive(Serialize)]
+struct Telemetry {
+    event_properties: Box<RawValue>,
+    derived_properties: Box<RawValue>,
+    time: String,
+}
+
+impl Telemetry {
+    fn of(payloads: &Payloads) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Body {
+            event_properties: Box<RawValue>,
+            derived_properties: Box<RawValue>,
+        }
+        let telemetry = payloads.told_to_analytics()?;
+        let Body { event_properties, derived_properties } = serde_json::from_slice(&telemetry.body).ok()?;
+        Some(Self { event_properties, derived_properties, time: telemetry.at.to_string() })
+    }
+}
+
+/// An event type as the catalogue declares it.
+#[derive(Serialize)]
+pub(crate) struct EventTypeShape<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    title: Option<&'a str>,
+    layer: Option<&'a str>,
+    audience: &'static str,
+    schema: Value,
+    telemetry_schema: Value,
+    filters: Vec<FilterShape>,
+    example: Option<&'a Map<String, Value>>,
+    retired: bool,
+}
+
+impl<'a> EventTypeShape<'a> {
+    pub(crate) fn new(event_type: &'a EventType, declared: &'a Declared) -> Self {
+        Self {
+            event_type: event_type.as_str(),
+            title: declared.title.as_deref(),
+            layer: declared.layer.as_deref(),
+            audience: match declared.audience {
+                Audience::All => "all",
+                Audience::Telemetry => "telemetry",
+            },
+            schema: declared.schema(),
+            telemetry_schema: declared.telemetry_schema(),
+            filters: declared.filters().into_iter().map(FilterShape::from).collect(),
+            example: declared.example.as_ref(),
+            retired: declared.retired,
+        }
+    }
+}
+
+/// A path that a `where` may name.
+#[derive(Serialize)]
+struct FilterShape {
+    path: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<Value>,
+    requires: Vec<String>,
+}
+
+impl From<FilterPath> for FilterShape {
+    fn from(FilterPath { path, kind, values, requires }: FilterPath) -> Self {
+        let kind = match kind {
+            FieldKind::Boolean => "boolean",
+            FieldKind::Integer => "integer",
+            FieldKind::Number => "number",
+            FieldKind::String => "string",
+            FieldKind::Object => "object",
+            FieldKind::Array => "array",
+        };
+        Self { path, kind, values, requires }
+    }
 }
 
 /// A delivery.

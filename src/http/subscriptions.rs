@@ -4,6 +4,7 @@ use super::access::Caller;
 use super::desk::{LOOK_WAIT_MAX, ask};
 use super::problem::Problem;
 use super::query::Query;
+use super::reveal::{self, URL};
 use super::shapes::{self, Listing};
 use super::{Scope, Shared, intake, json};
 use actix_web::http::StatusCode;
@@ -12,15 +13,21 @@ use posthaste_actors::messages::{InspectSubscriptions, Pause, Resume, Subscripti
 
 /// Lists the configured subscriptions, by name.
 pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = shared.admit(&request, Scope::Read)?;
     let mut asked = Query::read(request.query_string());
+    let reveal = asked.reveal(URL);
+    let caller = shared.admit(&request, reveal::scope(reveal))?;
     let (after, limit) = (asked.text("after"), asked.limit());
     asked.finish()?;
     let mut seen: Vec<_> = all(&shared).await?.into_iter().filter(|s| is_seen(&caller, s)).collect();
     seen.sort_by(|a, b| a.name.cmp(&b.name));
     seen.retain(|s| after.as_ref().is_none_or(|after| s.name > *after));
     let next = seen.get(limit).and(seen.get(limit - 1)).map(|last| last.name.clone());
-    let data = seen.iter().take(limit).map(shapes::subscription).collect();
+    seen.truncate(limit);
+    if reveal {
+        seen.iter_mut().for_each(show_whole);
+        reveal::audit(&caller, URL, seen.iter().map(|s| s.name.as_str()));
+    }
+    let data = seen.iter().map(shapes::subscription).collect();
     Ok(json(StatusCode::OK, &Listing { data, next }))
 }
 
@@ -30,9 +37,21 @@ pub(super) async fn show(
     request: HttpRequest,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = shared.admit(&request, Scope::Read)?;
-    Query::none(request.query_string())?;
-    Ok(json(StatusCode::OK, &shapes::subscription(&find(&shared, &caller, &name).await?)))
+    let mut asked = Query::read(request.query_string());
+    let reveal = asked.reveal(URL);
+    let caller = shared.admit(&request, reveal::scope(reveal))?;
+    asked.finish()?;
+    let mut found = find(&shared, &caller, &name).await?;
+    if reveal {
+        show_whole(&mut found);
+        reveal::audit(&caller, URL, std::iter::once(&found.name));
+    }
+    Ok(json(StatusCode::OK, &shapes::subscription(&found)))
+}
+
+/// Puts what is secret of the settings in the place of what is shown of it.
+fn show_whole(subscription: &mut SubscriptionView) {
+    subscription.shown.append(&mut subscription.revealed);
 }
 
 /// Pauses a subscription: what it is owed is held.

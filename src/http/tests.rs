@@ -3,7 +3,10 @@
 
 mod bodies;
 mod docs;
+mod event_types;
 mod reading;
 mod refusing;
+mod relay;
+mod reveal;
 mod sockets;
 mod stage;

@@ -4,6 +4,7 @@
 //! Everything here is seen from outside: HTTP, signals, files and `/proc`. It never names another crate of the
 //! project, so that what it finds is what a user would find. Everything listens on loopback; every wait has a bound.
 
+pub mod browser;
 pub mod client;
 pub mod config;
 pub mod daemon;

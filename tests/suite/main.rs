@@ -4,12 +4,15 @@
 //! that looks the wrong way would pass for ever.
 
 mod backlog;
+mod browser;
 mod disk_full;
 mod guard;
 mod hostile;
 mod kill;
 mod libraries;
+mod manuals;
 mod newcomer;
+mod orchest;
 mod panics;
 mod power_cut;
 mod stop;

@@ -167,6 +167,7 @@ where
         concurrency: 32,
         circuit: None,
         shown: serde_json::Map::new(),
+        revealed: serde_json::Map::new(),
         mark: 0,
         takes: Takes::Notification,
         make: Arc::new(make),

@@ -437,6 +437,7 @@ fn declared(event: &EventDeclaration, built: Built) -> Declared {
         audience: event.audience,
         example: event.example.clone(),
         shape,
+        plan: Arc::default(),
     }
 }
 

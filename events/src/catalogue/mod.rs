@@ -13,13 +13,19 @@ mod listed;
 mod mask;
 mod notification;
 mod numbers;
+mod relay;
+mod rules;
 mod schema;
 mod shape;
+mod telemetry;
+mod telemetry_schema;
 
 use crate::EventType;
 use crate::builtin::is_ours;
+use crate::payload::PAYLOAD_MAX;
 use declare::{Audience, Declarations, Fault, FieldKind};
 pub use listed::ListedField;
+use rules::Plan;
 use serde_json::{Map, Value};
 use shape::Node;
 use std::borrow::Cow;
@@ -59,6 +65,7 @@ pub struct Declared {
     /// The properties of one such event.
     pub example: Option<Map<String, Value>>,
     shape: Arc<Node>,
+    plan: Arc<Plan>,
 }
 
 /// Something wrong with properties.
@@ -110,7 +117,14 @@ impl Catalogue {
     /// # Errors
     /// Every [`Fault`]; never empty.
     pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
-        Ok(Self { types: Arc::new(compile::compile(declarations)?), undeclared })
+        let mut types = compile::compile(declarations)?;
+        // Types that share their shape share what is made of it.
+        let mut plans: BTreeMap<*const Node, Arc<Plan>> = BTreeMap::new();
+        for declared in types.values_mut() {
+            let plan = plans.entry(Arc::as_ptr(&declared.shape)).or_insert_with(|| Arc::new(Plan::of(&declared.shape)));
+            declared.plan = Arc::clone(plan);
+        }
+        Ok(Self { types: Arc::new(types), undeclared })
     }
 
     /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.
@@ -171,16 +185,18 @@ impl Declared {
     /// # Errors
     /// [`Unbuilt`] where it is longer than a payload may be.
     pub fn telemetry(&self, event_type: &EventType, properties: &Value) -> Result<String, Unbuilt> {
-        let _ = properties;
-        Ok(format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#))
+        let built = self.plan.telemetry(event_type, properties);
+        if built.len() > PAYLOAD_MAX {
+            return Err(Unbuilt(format!("the telemetry has {} bytes; at most {PAYLOAD_MAX} leave", built.len())));
+        }
+        Ok(built)
     }
 
     /// What leaves of already anonymized properties, as [`Declared::telemetry`], and the JSON Pointers of what the
     /// telemetry schema does not know, `/properties/…` or `/derived_properties/…`, which is dropped.
     #[must_use]
     pub fn relay(&self, event_type: &EventType, properties: &Value, derived: &Value) -> (String, Vec<String>) {
-        let _ = (properties, derived);
-        (format!(r#"{{"event":"{event_type}","event_properties":{{}},"derived_properties":{{}}}}"#), Vec::new())
+        self.plan.relay(event_type, properties, derived)
     }
 
     /// The JSON Schema (2020-12) of the notification's `data`.
@@ -192,7 +208,7 @@ impl Declared {
     /// The JSON Schema (2020-12) of what leaves.
     #[must_use]
     pub fn telemetry_schema(&self) -> Value {
-        serde_json::json!({ "type": "object" })
+        self.plan.schema()
     }
 
     /// Every declared field, its layers' too, by path.

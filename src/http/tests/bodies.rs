@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 #[actix_web::test]
 async fn each_wrong_body_has_its_status_and_nothing_is_recorded() {
     let stage = Stage::open().await;
-    let deep = |n: usize| format!(r#"{{"type":"a:b","properties":{{"x":{}{}}}}}"#, "[".repeat(n), "]".repeat(n));
-    let long = json!({"type": "a:b", "properties": {"x": "y".repeat(256 * 1024)}}).to_string();
+    let deep = |n: usize| format!(r#"{{"type":"a:b","properties":{{"deep":{}{}}}}}"#, "[".repeat(n), "]".repeat(n));
+    let long = json!({"type": "a:b", "properties": {"s": "y".repeat(256 * 1024)}}).to_string();
     let bodies: Vec<(u16, String)> = vec![
         (400, String::new()),
         (400, "{".into()),

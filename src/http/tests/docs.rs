@@ -62,7 +62,8 @@ async fn each_route_needs_the_scope_that_stands_there() {
         let ask = |token: &str| with_token(request(Method::from_bytes(method.as_bytes()).unwrap(), &path), token);
         for token in ["record", "relay", "read", "manage"] {
             let status = status(&stage, ask(token)).await;
-            let may = scope == "none" || token == scope;
+            let includes = (token, scope.as_str()) == ("record", "relay");
+            let may = scope == "none" || token == scope || includes;
             assert_eq!(status != 403, may, "{method} {path} with {token}: {status}");
             refused += usize::from(!may);
         }
@@ -88,10 +89,7 @@ async fn what_is_said_not_to_be_built_is_refused() {
         (Method::POST, "/v1/subscriptions/good/test", "`test`, `rotate-secret` and `replay`", 404),
         (Method::POST, "/v1/subscriptions/good/rotate-secret", "`test`, `rotate-secret` and `replay`", 404),
         (Method::POST, "/v1/subscriptions/good/replay", "`test`, `rotate-secret` and `replay`", 404),
-        (Method::GET, "/v1/event-types", "`GET /v1/event-types`", 404),
         (Method::GET, "/openapi.json", "`GET /openapi.json`", 404),
-        (Method::POST, "/analytics", "`POST /analytics`", 404),
-        (Method::GET, "/v1/subscriptions/good?reveal=url", "`?reveal=url`", 422),
     ] {
         let row = page.lines().find(|line| line.contains(named)).unwrap_or_else(|| panic!("no row for {named}"));
         assert!(row.contains(&status.to_string()), "{row}");

@@ -24,7 +24,19 @@ async fn one_event_is_recorded_and_shown_with_its_deliveries_and_attempts() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["deliveries", "id", "key", "occurred_at", "origin", "properties", "recorded_at", "sequence", "tenant", "type"]
+        [
+            "deliveries",
+            "id",
+            "key",
+            "occurred_at",
+            "origin",
+            "properties",
+            "recorded_at",
+            "sequence",
+            "telemetry",
+            "tenant",
+            "type"
+        ]
     );
     assert_eq!(event["occurred_at"], "2026-01-31T12:00:00.000Z");
     assert_eq!((&event["key"], &event["tenant"], &event["origin"]), (&json!("k"), &Value::Null, &json!("record")));
@@ -148,8 +160,8 @@ async fn a_paused_subscription_says_so_and_goes_on_when_resumed() {
     assert_eq!(paused.status, 200);
     let id = stage.record(&json!({"type": "a:b"})).await;
     let shown = stage.get("/v1/subscriptions/good").await.json();
-    let expected = json!({"name": "good", "deliveree": "test", "tenant": null, "source": "config", "state": "paused",
-        "reason": null, "backlog": 1, "in_flight": 0, "circuit_open": false, "held_until": null});
+    let expected = json!({"name": "good", "deliveree": "test", "url": "https://hooks.example.com", "tenant": null,
+        "source": "config", "state": "paused", "reason": null, "backlog": 1, "in_flight": 0, "circuit_open": false, "held_until": null});
     assert_eq!(shown, expected);
     assert_eq!(stage.post("/v1/subscriptions/good/resume", "{}").await.json()["state"], "active");
     assert_eq!(stage.settled(&id).await["deliveries"][0]["state"], "delivered");

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// Every route: method, path, the scope that it needs.
-const ROUTES: [(&str, &str, Option<&str>); 16] = [
+const ROUTES: [(&str, &str, Option<&str>); 18] = [
     ("POST", "/v1/events", Some("record")),
     ("GET", "/v1/events", Some("read")),
     ("GET", "/v1/events/EVENT", Some("read")),
@@ -27,6 +27,8 @@ const ROUTES: [(&str, &str, Option<&str>); 16] = [
     ("GET", "/v1/subscriptions/acme", Some("read")),
     ("POST", "/v1/subscriptions/acme/pause", Some("manage")),
     ("POST", "/v1/subscriptions/acme/resume", Some("manage")),
+    ("GET", "/v1/event-types", Some("read")),
+    ("GET", "/v1/event-types/a:b", Some("read")),
     ("GET", "/v1/tail", Some("read")),
     ("GET", "/metrics", Some("read")),
     ("GET", "/healthz", None),
@@ -135,6 +137,8 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         "/v1/events/evt_00000000000000000000000000",
         "/v1/deliveries/no-such-delivery",
         "/v1/subscriptions/nobody",
+        "/v1/event-types/nobody:declared",
+        "/v1/event-types/NO%20TYPE",
         "/v1/events/%ff%fe",
         "/v1/events/a/b/c",
     ] {
@@ -154,6 +158,9 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         (Method::POST, "/healthz", "GET, HEAD"),
         (Method::PATCH, "/v1/subscriptions/good", "GET, HEAD"),
         (Method::OPTIONS, "/v1/events", "GET, HEAD, POST"),
+        (Method::GET, "/analytics", "OPTIONS, POST"),
+        (Method::POST, "/v1/event-types", "GET, HEAD"),
+        (Method::DELETE, "/v1/event-types/a:b", "GET, HEAD"),
     ] {
         let answer = stage.send(request(method, path)).await;
         assert_eq!((answer.status, answer.header("allow")), (405, allow), "{path}");
@@ -164,7 +171,7 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
 #[actix_web::test]
 async fn unknown_or_wrong_parameters_are_422_on_every_route() {
     let stage = Stage::open().await;
-    for path in ["/v1/events", "/v1/deliveries", "/v1/subscriptions"] {
+    for path in ["/v1/events", "/v1/deliveries", "/v1/subscriptions", "/v1/event-types"] {
         for (parameter, name) in
             [("limit=0", "limit"), ("limit=ten", "limit"), ("limit=-1", "limit"), ("colour=red", "colour")]
         {
@@ -177,6 +184,14 @@ async fn unknown_or_wrong_parameters_are_422_on_every_route() {
         "/v1/events?after=x",
         "/v1/events?since=yesterday",
         "/v1/events?type=A%20B",
+        "/v1/events?reveal=url",
+        "/v1/events?reveal=",
+        "/v1/events/evt_1?reveal=all",
+        "/v1/subscriptions?reveal=fields",
+        "/v1/subscriptions/good?reveal=true",
+        "/v1/deliveries?reveal=fields",
+        "/v1/event-types?after=A%20B",
+        "/v1/event-types/a:b?x=1",
         "/v1/deliveries?state=lost",
         "/v1/deliveries?after=evt_1",
         "/healthz?x=1",

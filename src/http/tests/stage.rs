@@ -1,24 +1,27 @@
 //! What the tests stand on: an engine on an outbox in memory behind the real routes.
 
 use crate::clock::{SystemClock, SystemRandom};
-use crate::http::{Access, Desk, Scope, Shared, Token, routed};
+use crate::http::{Access, Desk, Relay, Scope, Shared, Token, routed};
 use actix_web::body::MessageBody as _;
 use actix_web::dev::Service;
 use actix_web::http::{Method, header};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{Bytes, Data};
 use posthaste_actors::settings::{Settings, Subscription};
-use posthaste_events::catalogue::declare::Declarations;
+use posthaste_events::catalogue::declare::{
+    Audience, Declarations, EventDeclaration, FieldDeclaration, FieldKind, LayerDeclaration, Rule,
+};
 use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::matching::Selector;
 use posthaste_events::outcome::Detail;
-use posthaste_events::prepare::Snapshot;
+use posthaste_events::prepare::{Snapshot, TelemetryPolicy};
 use posthaste_events::{
-    AnyDeliveree, Delivery, Installation, Notification, OneByOne, Outcome, Pattern, RetryPolicy, Takes,
+    Anonymous, AnyDeliveree, Delivery, Installation, Notification, OneByOne, Outcome, Pattern, Payload as _,
+    RetryPolicy, Takes,
 };
 use posthaste_outbox::{Limits, MemoryOutbox};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long a test waits for something that must come.
@@ -61,18 +64,20 @@ pub(super) struct Stage {
 impl Stage {
     /// An engine with three subscriptions: `good` takes all, `bad` fails `b:**` for good, `acme` has a tenant.
     pub(super) async fn new(access: Access) -> Self {
+        Self::with(access, Some(TelemetryPolicy::default()), Vec::new()).await
+    }
+
+    /// The same by another policy of telemetry, and with more subscriptions.
+    pub(super) async fn with(access: Access, telemetry: Option<TelemetryPolicy>, more: Vec<Subscription>) -> Self {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let outbox = Arc::new(MemoryOutbox::new(clock.clone(), random.clone(), Limits::default()));
-        let settings = Settings {
-            subscriptions: vec![
-                subscription("good", &["**"], None, Outcome::Delivered(Detail::default())),
-                subscription("bad", &["b:**"], None, Outcome::Rejected(Detail::error("status: 500"))),
-                subscription("acme", &["**"], Some("acme"), Outcome::Delivered(Detail::default())),
-            ],
-            catalogue: catalogue(),
-            backlog_max: 1_000,
-            telemetry: None,
-        };
+        let mut subscriptions = vec![
+            subscription("good", &["**"], None, Outcome::Delivered(Detail::default())),
+            subscription("bad", &["b:**"], None, Outcome::Rejected(Detail::error("status: 500"))),
+            subscription("acme", &["**"], Some("acme"), Outcome::Delivered(Detail::default())),
+        ];
+        subscriptions.extend(more);
+        let settings = Settings { subscriptions, catalogue: catalogue(), backlog_max: 1_000, telemetry };
         let config =
             posthaste_actors::Config { settings, outbox, clock, random, installation: Installation::new(&[7; 32]) };
         let engine = posthaste_actors::start(config).await.unwrap();
@@ -170,11 +175,91 @@ pub(super) fn request(method: Method, path: &str) -> TestRequest {
 }
 
 fn shared(desk: Desk, snapshot: crate::http::LatestSnapshot, access: Access) -> Data<Shared> {
-    Data::new(Shared::new(desk, snapshot, Arc::new(SystemClock), access, 1 << 20))
+    let shared = Shared::new(desk, snapshot, Arc::new(SystemClock), access, 1 << 20);
+    shared.set_relay(&relay());
+    Data::new(shared)
 }
 
-fn catalogue() -> Catalogue {
-    Catalogue::compile(&Declarations::of_types(&["a:b", "b:c"]), Undeclared::Reject).unwrap()
+/// The origin whose pages may post.
+pub(super) const PAGE: &str = "https://app.example.com";
+
+/// Takes everything but `hidden:**`, and more than a test sends.
+pub(super) fn relay() -> Relay {
+    let types = ["a:**", "b:**", "shop:**", "view:**"].map(|p| Pattern::parse(p).unwrap());
+    Relay { types: types.to_vec(), origins: vec![PAGE.to_owned()], rate_limit: (100_000, Duration::from_secs(1)) }
+}
+
+/// `a:b` and `b:c` with a few plain fields; `shop:order:placed` on two layers, with sensitive fields and all that leaves
+/// kept or derived; `view:loaded` for analytics alone; `hidden:thing`, which the relay does not take; a retired one.
+pub(super) fn catalogue() -> Catalogue {
+    let order = vec![
+        FieldDeclaration { required: true, identity: true, ..field("uuid", FieldKind::String) },
+        FieldDeclaration { sensitive: true, ..field("customer", FieldKind::String) },
+        FieldDeclaration { rule: Rule::Keep, ..words("currency", &["EUR", "USD"]) },
+        FieldDeclaration { rule: Rule::Count, ..field("lines", FieldKind::Array) },
+        FieldDeclaration { sensitive: true, ..field("lines.*.note", FieldKind::String) },
+        field("lines.*.total", FieldKind::Number),
+    ];
+    let event = |name: &str, fields: Vec<FieldDeclaration>| EventDeclaration {
+        name: name.to_owned(),
+        fields,
+        ..EventDeclaration::default()
+    };
+    let plain = [("n", FieldKind::Number), ("s", FieldKind::String), ("deep", FieldKind::Array)];
+    let example = serde_json::json!({"shop": {"order": {"uuid": "o-1", "customer": "Ada", "currency": "EUR"}}});
+    let declarations = Declarations {
+        layers: vec![
+            LayerDeclaration { name: "shop".into(), fields: vec![words("region", &["eu"])], ..Default::default() },
+            LayerDeclaration { name: "shop:order".into(), fields: order, ..Default::default() },
+        ],
+        events: vec![
+            event("a:b", plain.map(|(name, kind)| field(name, kind)).to_vec()),
+            event("b:c", vec![field("n", FieldKind::Number)]),
+            EventDeclaration {
+                title: Some("A customer placed an order".into()),
+                example: example.as_object().cloned(),
+                ..event("shop:order:placed", Vec::new())
+            },
+            EventDeclaration {
+                audience: Audience::Telemetry,
+                ..event("view:loaded", vec![FieldDeclaration { rule: Rule::Keep, ..words("page", &["home", "list"]) }])
+            },
+            event("hidden:thing", Vec::new()),
+            EventDeclaration { retired: true, ..event("old:thing", Vec::new()) },
+        ],
+    };
+    Catalogue::compile(&declarations, Undeclared::Reject).unwrap()
+}
+
+fn field(path: &str, kind: FieldKind) -> FieldDeclaration {
+    FieldDeclaration::new(path, kind)
+}
+
+fn words(path: &str, values: &[&str]) -> FieldDeclaration {
+    FieldDeclaration { values: values.iter().map(|v| (*v).into()).collect(), ..field(path, FieldKind::String) }
+}
+
+/// What arrived at an analytics subscription, in the order of arrival.
+pub(super) type Arrived = Arc<Mutex<Vec<Value>>>;
+
+/// An analytics subscription to these events, and what arrives there.
+pub(super) fn analytics(name: &str, events: &[&str]) -> (Subscription, Arrived) {
+    let arrived = Arrived::default();
+    let into = Arc::clone(&arrived);
+    let make = move || {
+        let into = Arc::clone(&into);
+        let send = move |delivery: Delivery<Anonymous>| {
+            into.lock().unwrap().push(serde_json::from_slice(delivery.payload.bytes()).unwrap());
+            std::future::ready(Outcome::Delivered(Detail::default()))
+        };
+        AnyDeliveree::Anonymous(Arc::new(OneByOne::new(Duration::from_secs(1), send)))
+    };
+    let plain = subscription(name, events, None, Outcome::Delivered(Detail::default()));
+    (Subscription { takes: Takes::Telemetry, make: Arc::new(make), ..plain }, arrived)
+}
+
+fn text((name, value): (&str, &str)) -> (String, Value) {
+    (name.to_owned(), value.into())
 }
 
 fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outcome) -> Subscription {
@@ -198,7 +283,8 @@ fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outc
         circuit: None,
         mark: 0,
         takes: Takes::Notification,
-        shown: [("deliveree".to_owned(), "test".into())].into_iter().collect(),
+        shown: [("deliveree", "test"), ("url", "https://hooks.example.com")].map(text).into_iter().collect(),
+        revealed: [("url", "https://hooks.example.com/the/secret/path")].map(text).into_iter().collect(),
         make: Arc::new(make),
     }
 }

@@ -1,0 +1,185 @@
+//! A page in a real browser posts to the daemon's relay: from a listed origin it may, from any other it may not, and
+//! nothing but the relay is open to either.
+
+use crate::{at, folder};
+use anyhow::{Context, Result, ensure};
+use posthaste_tests::browser::Browser;
+use posthaste_tests::{Client, Config, Daemon, Receiver, Reply, Request, until};
+use serde_json::{Value, json};
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const RELAY_TOKEN: &str = "relay-token-0123456789";
+const ADMIN_TOKEN: &str = "admin-token-0123456789";
+/// How long a browser may take to start and to run its page.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that the page tries; what it saw of each goes back to whoever served it.
+const SCRIPT: &str = r#"
+const attempt = async (path, options) => {
+  try {
+    const answer = await fetch(DAEMON + path, options);
+    return { status: answer.status, body: await answer.text() };
+  } catch (error) {
+    return { error: String(error) };
+  }
+};
+const bearer = (token) => ({ authorization: "Bearer " + token });
+(async () => {
+  const body = (event) => JSON.stringify({ event, properties: { page: "home", name: "Ada" } });
+  const seen = {};
+  seen.fetch = await attempt("/analytics", {
+    method: "POST",
+    headers: { ...bearer(RELAY), "content-type": "application/json", "idempotency-key": "visit-1" },
+    body: body("view:fetched"),
+  });
+  seen.wrong = await attempt("/analytics", { method: "POST", headers: bearer(RELAY), body: body("nobody:declared") });
+  seen.beacon = navigator.sendBeacon(DAEMON + "/analytics?token=" + RELAY, body("view:left"));
+  seen.recorded = await attempt("/v1/events", {
+    method: "POST",
+    headers: { ...bearer(ADMIN), "content-type": "application/json" },
+    body: JSON.stringify({ type: "order:placed" }),
+  });
+  seen.listed = await attempt("/v1/events", { headers: bearer(ADMIN) });
+  await fetch("/seen", { method: "POST", body: JSON.stringify(seen) });
+})();
+"#;
+
+const CATALOGUE: &str = r#"
+[event."order:placed"]
+
+[event."view:fetched"]
+audience = "telemetry"
+fields.page = { type = "string", values = ["home", "list"], telemetry = "keep" }
+
+[event."view:left"]
+audience = "telemetry"
+fields.page = { type = "string", values = ["home", "list"], telemetry = "keep" }
+"#;
+
+/// An origin: a server of one page, which keeps what the page says that it saw.
+struct Site {
+    server: Receiver,
+    page: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Option<Value>>>,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let (page, seen) = (Arc::new(Mutex::new(String::new())), Arc::new(Mutex::new(None)));
+        let (served, kept) = (Arc::clone(&page), Arc::clone(&seen));
+        let server = Receiver::start(move |request: &Request| match request.path.as_str() {
+            "/" => {
+                let html = vec![("content-type", "text/html".to_owned())];
+                Reply::Full(200, html, served.lock().unwrap().clone().into_bytes())
+            }
+            "/seen" => {
+                *kept.lock().unwrap() = serde_json::from_slice(&request.body).ok();
+                Reply::Status(204)
+            }
+            _ => Reply::Status(404),
+        })?;
+        Ok(Self { server, page, seen })
+    }
+
+    fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server.address().port())
+    }
+
+    /// What the page saw in a browser; `also` waits for what comes without an answer, while the page is open.
+    fn visit(&self, daemon: &Daemon, also: impl FnOnce() -> Result<()>) -> Result<Value> {
+        let constants = format!(
+            "const DAEMON = \"http://{}\", RELAY = \"{RELAY_TOKEN}\", ADMIN = \"{ADMIN_TOKEN}\";",
+            daemon.address()
+        );
+        *self.page.lock().unwrap() = format!("<!doctype html><title>shop</title><script>{constants}{SCRIPT}</script>");
+        let profile = folder()?;
+        let browser = Browser::open(profile.path(), &at(self.server.address().port(), "/"))?;
+        let seen = until("what the page saw", PATIENCE, || Ok(self.seen.lock().unwrap().take()))?;
+        also()?;
+        drop(browser);
+        Ok(seen)
+    }
+}
+
+/// A daemon whose relay takes pages of that origin; its analytics go to a file.
+fn daemon(home: &std::path::Path, origin: &str) -> Result<Daemon> {
+    fs::write(home.join("events.toml"), CATALOGUE)?;
+    let token = |name: &str, token: &str, scope: &str| json!({"name": name, "token": token, "scopes": [scope]});
+    let config = Config::default()
+        .set("catalogue", "files", json!(["events.toml"]))
+        .set("catalogue", "undeclared", "reject")
+        .set("relay", "origins", json!([origin]))
+        .set("daemon", "tokens", json!([token("page", RELAY_TOKEN, "relay"), token("root", ADMIN_TOKEN, "admin")]));
+    let mut daemon = Daemon::new(home, config)?;
+    daemon.start()?;
+    Ok(daemon)
+}
+
+fn admin(daemon: &Daemon) -> Client {
+    let mut client = daemon.client();
+    client.token = Some(ADMIN_TOKEN.to_owned());
+    client
+}
+
+/// How many posts the relay refused.
+fn refused(client: &mut Client) -> Result<u64> {
+    let metrics = client.send("GET", "/metrics", &[], b"")?;
+    let text = String::from_utf8(metrics.body)?;
+    let line = "posthaste_relay_events_total{outcome=\"refused\"} ";
+    let count = text.lines().find_map(|l| l.strip_prefix(line)).context("the relay's figures")?;
+    Ok(count.parse()?)
+}
+
+#[test]
+fn a_page_of_a_listed_origin_posts_by_fetch_and_by_beacon_and_reaches_nothing_else() -> Result<()> {
+    let (site, home) = (Site::start()?, folder()?);
+    let daemon = daemon(home.path(), &site.origin())?;
+    let mut client = admin(&daemon);
+    let of = |client: &mut Client, event_type: &str| -> Result<Vec<Value>> {
+        Ok(client.get(&format!("/v1/events?type={event_type}"))?["data"].as_array().context("data")?.clone())
+    };
+    let seen = site.visit(&daemon, || {
+        let mut client = admin(&daemon);
+        until("the beacon", PATIENCE, || Ok((!of(&mut client, "view:left")?.is_empty()).then_some(())))
+    })?;
+
+    assert_eq!(seen["fetch"]["status"], 202, "{seen}");
+    let answer: Value = serde_json::from_str(seen["fetch"]["body"].as_str().context("a body")?)?;
+    assert_eq!(answer["dropped"], json!(["/properties/name"]));
+    assert_eq!(seen["wrong"]["status"], 422, "the page reads why: {seen}");
+    assert_eq!(seen["beacon"], true);
+    for event_type in ["view:fetched", "view:left"] {
+        let events = of(&mut client, event_type)?;
+        ensure!(events.len() == 1, "{event_type}: {events:?}");
+        assert_eq!((&events[0]["origin"], &events[0]["properties"]), (&json!("relay"), &json!({})));
+        assert_eq!(events[0]["telemetry"]["event_properties"], json!({"page": "home"}));
+    }
+    assert_eq!(of(&mut client, "view:fetched")?[0]["id"], answer["id"]);
+    // Not even with a token for it: browsers keep pages of other origins out.
+    for path in ["recorded", "listed"] {
+        assert!(seen[path]["error"].is_string(), "{path}: {seen}");
+    }
+    assert!(of(&mut client, "order:placed")?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_page_of_another_origin_is_kept_out_even_where_its_browser_asks_nothing() -> Result<()> {
+    let (listed, other, home) = (Site::start()?, Site::start()?, folder()?);
+    let daemon = daemon(home.path(), &listed.origin())?;
+    // What needs no preflight is sent all the same, so it arrives and must be refused: a post as text, and the beacon.
+    let seen = other.visit(&daemon, || {
+        let mut client = admin(&daemon);
+        until("the refused beacon", PATIENCE, || Ok((refused(&mut client)? >= 1).then_some(())))
+    })?;
+    for path in ["fetch", "wrong", "recorded", "listed"] {
+        assert!(seen[path]["error"].is_string(), "{path}: {seen}");
+    }
+    assert_eq!(seen["beacon"], true, "the browser took it");
+    let events = admin(&daemon).get("/v1/events")?;
+    let theirs = |event: &&Value| !event["type"].as_str().is_some_and(|t| t.starts_with("posthaste:"));
+    assert_eq!(events["data"].as_array().context("data")?.iter().find(theirs), None);
+    Ok(())
+}

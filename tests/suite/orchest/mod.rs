@@ -1,0 +1,12 @@
+//! The seed's system on our engine: every type of it becomes what the model says, and each behaviour of the original is
+//! kept or mended, by its number in the reference.
+
+mod behaviours;
+mod definition;
+mod faithful;
+mod listed;
+mod made;
+mod model;
+pub(crate) mod platform;
+mod relayed;
+mod worked;
