@@ -39,6 +39,7 @@ fn memo() -> Kind {
     Kind {
         name: "memo",
         keys: &["title"],
+        paths: &[],
         parse: Arc::new(|options, _guard| {
             let Some(title) = options.get("title").and_then(Value::as_str) else {
                 return Err(vec![Problem::new("title", "title is missing or no string", "write title = \"…\"")]);

@@ -18,13 +18,13 @@ use crate::lines::{Lines, LinesGuard};
 use crate::secret;
 use actix::Addr;
 use futures_util::FutureExt as _;
-use posthaste_actors::messages::{Record, Reload, Stop, Watch, Watched};
+use posthaste_actors::messages::{Record, RecordTelemetry, Reload, Stop, Watch, Watched};
 use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
 use posthaste_events::builtin::News;
-use posthaste_events::prepare::Unfit;
+use posthaste_events::prepare::{RelayDraft, Relayed, Unfit};
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{Draft, Installation};
 use posthaste_outbox::disk::{Disk, SledDisk};
@@ -93,6 +93,15 @@ pub enum StartError {
     Fault(#[from] anyhow::Error),
 }
 
+/// A relayed event that is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What the outbox answered.
+    pub recorded: Recorded,
+    /// JSON Pointers of what was left out.
+    pub dropped: Vec<String>,
+}
+
 /// Why an event was not recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum NotRecorded {
@@ -118,7 +127,10 @@ impl Engine {
         let lock = lock(&config.daemon.data_dir)?;
         let data_dir = &config.daemon.data_dir;
         let unusable = |error| StartError::DataDir { path: data_dir.clone(), error };
-        let installation = Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?);
+        let installation = match &config.daemon.encryption_key {
+            Some(key) => Installation::new(key.reveal()),
+            None => Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?),
+        };
         let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools)?;
         let clock_of_actors = Arc::clone(&clock);
@@ -154,6 +166,21 @@ impl Engine {
         let event = snapshot.prepare(draft, self.clock.wall())?;
         let answer = self.inner.registry.send(Record { event, epoch: snapshot.epoch }).await;
         Ok(answer.map_err(|_| RecordError::Store(StoreError::Closed))??)
+    }
+
+    /// Records an event that is brought already anonymized: for analytics alone, nobody is notified. Durable when it
+    /// returns. What the type's telemetry schema does not know is left out, and named.
+    ///
+    /// # Errors
+    /// [`NotRecorded`], with [`Unfit::TelemetryOff`] where telemetry is switched off; nothing was recorded then.
+    pub async fn send_event(&self, draft: RelayDraft) -> Result<Sent, NotRecorded> {
+        let snapshot = self.inner.snapshot.current();
+        let Relayed { prepared, dropped } = snapshot.prepare_relayed(draft, self.clock.wall())?;
+        let events = vec![prepared];
+        let answer = self.inner.registry.send(RecordTelemetry { events, epoch: snapshot.epoch }).await;
+        let recorded = answer.map_err(|_| RecordError::Store(StoreError::Closed))??;
+        let none = || RecordError::Store(StoreError::Failed("no answer for the event".to_owned()));
+        Ok(Sent { recorded: recorded.into_iter().next().ok_or_else(none)?, dropped })
     }
 
     /// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.

@@ -173,6 +173,9 @@ fn engine(out: &mut String, health: &EngineHealth, stopping: bool) -> fmt::Resul
         writeln!(out, "posthaste_attempt_duration_seconds_sum{{subscription=\"{subscription}\"}} {seconds}")?;
         writeln!(out, "posthaste_attempt_duration_seconds_count{{subscription=\"{subscription}\"}} {count}")?;
     }
+    let quarantined = "Events whose telemetry could not be built.";
+    one(out, "quarantined_total", "counter", quarantined, "", health.quarantined_total)?;
+    by_subscription(out, "filter_errors_total", "counter", "Filters that failed at run time.", &health.filter_errors)?;
     by_subscription(out, "deliveries_dead_total", "counter", "Deliveries given up.", &health.dead)?;
     by_subscription(out, "subscription_owed", "gauge", "Deliveries owed to each subscription.", &health.backlog)
 }
@@ -193,7 +196,7 @@ fn http(out: &mut String, counters: &Counters) -> fmt::Result {
         writeln!(out, "posthaste_relay_events_total{{outcome=\"{outcome}\"}} {}", count.load(Ordering::Relaxed))?;
     }
     let dropped = counters.relay_dropped.load(Ordering::Relaxed);
-    one(out, "relay_dropped_total", "counter", "Places of relayed events that no schema knew.", "", dropped)?;
+    one(out, "relay_dropped_total", "counter", "Places of relayed events that were dropped and named.", "", dropped)?;
     head(out, "record_duration_seconds", "histogram", "From a post's last byte until it was durable.")?;
     let mut sum = 0;
     for (place, bucket) in counters.record_buckets.iter().enumerate() {
@@ -236,6 +239,8 @@ mod tests {
             dead: vec![("ops".into(), 1)],
             backlog: vec![("ops".into(), 9)],
             attempt_seconds: vec![("ops".into(), 0.25, 3)],
+            quarantined_total: 2,
+            filter_errors: vec![("ops".into(), 4)],
             ..EngineHealth::default()
         };
         let text = text(&health, &counters, false);
@@ -251,6 +256,8 @@ mod tests {
             "posthaste_record_duration_seconds_bucket{le=\"+Inf\"} 1",
             "posthaste_attempts_total{subscription=\"ops\",outcome=\"delivered\"} 3",
             "posthaste_ready 1",
+            "posthaste_quarantined_total 2",
+            "posthaste_filter_errors_total{subscription=\"ops\"} 4",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

@@ -1,7 +1,7 @@
 //! The secret of this installation: what keeps its ids towards analytics from being guessed.
 //!
-//! 32 random bytes, base64, in `<data_dir>/secret.key`, for nobody else to read; made at the first start. Whoever loses
-//! it loses no event: receivers then only take a repetition for something new.
+//! `daemon.encryption_key`, else 32 random bytes, base64, in `<data_dir>/secret.key`, for nobody else to read; made at the
+//! first start. Whoever loses it loses no event: receivers then only take a repetition for something new.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -34,7 +34,7 @@ pub(crate) fn read_or_make(data_dir: &Path, random: &dyn Random) -> io::Result<[
 fn read(file: File) -> io::Result<[u8; SECRET_BYTES]> {
     let mut text = String::new();
     file.take(FILE_MAX).read_to_string(&mut text)?;
-    parse(text.trim()).ok_or_else(|| {
+    parse(&text).ok_or_else(|| {
         let what = format!(
             "{FILE} is not the base64 of {SECRET_BYTES} bytes; put it back, or remove it and a new one is made"
         );
@@ -42,8 +42,10 @@ fn read(file: File) -> io::Result<[u8; SECRET_BYTES]> {
     })
 }
 
-fn parse(text: &str) -> Option<[u8; SECRET_BYTES]> {
-    STANDARD.decode(text).ok()?.try_into().ok()
+/// The bytes that a text is the base64 of (RFC 4648 section 4, padded); `None` where they are not 32. Space around it
+/// does not count.
+pub(crate) fn parse(text: &str) -> Option<[u8; SECRET_BYTES]> {
+    STANDARD.decode(text.trim()).ok()?.try_into().ok()
 }
 
 fn make(data_dir: &Path, path: &Path, random: &dyn Random) -> io::Result<[u8; SECRET_BYTES]> {

@@ -137,6 +137,7 @@ impl Daemon {
             ("daemon.listen", old.daemon.listen != new.daemon.listen),
             ("daemon.data_dir", old.daemon.data_dir != new.daemon.data_dir),
             ("daemon.body_max", old.daemon.body_max != new.daemon.body_max),
+            ("daemon.encryption_key", old.daemon.encryption_key != new.daemon.encryption_key),
             (
                 "outbox",
                 crate::config::OutboxLimits { backlog_max: new.outbox.backlog_max, ..old.outbox.clone() } != new.outbox,

@@ -3,11 +3,12 @@
 //! Shared by the registry, which records what callers bring, and the scheduler, whose news are events as well.
 
 use crate::messages::Watched;
+use crate::quarantine::{self, Ward};
 use crate::snapshot::SnapshotPost;
-use posthaste_events::Prepared;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Clock;
-use posthaste_outbox::{Epoch, Outbox, RecordError, Recorded};
+use posthaste_events::{Prepared, SubscriptionId};
+use posthaste_outbox::{Epoch, Outbox, RecordError, Recorded, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(crate) struct Desk {
     pub(crate) snapshot: SnapshotPost,
     pub(crate) watchers: broadcast::Sender<Arc<Watched>>,
     pub(crate) stopping: AtomicBool,
+    pub(crate) ward: Ward,
     events: Semaphore,
     kib: Semaphore,
     news: Arc<Semaphore>,
@@ -47,6 +49,7 @@ impl Desk {
             snapshot: SnapshotPost::new(),
             watchers: broadcast::Sender::new(WATCH_MAX),
             stopping: AtomicBool::new(false),
+            ward: Ward::default(),
             events: Semaphore::new(EVENTS_MAX),
             kib: Semaphore::new(KIB_MAX),
             news: Arc::new(Semaphore::new(NEWS_MAX)),
@@ -58,12 +61,37 @@ impl Desk {
     }
 
     /// Records what a caller brought.
-    pub(crate) async fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> Result<Vec<Recorded>, RecordError> {
+    pub(crate) async fn record(
+        self: &Arc<Self>,
+        events: Vec<Prepared>,
+        epoch: Epoch,
+    ) -> Result<Vec<Recorded>, RecordError> {
         if self.is_stopping() {
             return Err(full("stopping"));
         }
+        let quarantined = events.iter().enumerate().filter_map(|(at, e)| Some((at, e.quarantined.clone()?)));
+        let quarantined: Vec<_> = quarantined.collect();
         let _room = self.room(&events)?;
-        self.insist(events, epoch).await
+        let recorded = self.insist(events, epoch, None).await?;
+        quarantine::note(self, quarantined, &recorded);
+        Ok(recorded)
+    }
+
+    /// Records an event for one subscription alone, whatever the others want.
+    pub(crate) async fn record_for(
+        &self,
+        only: SubscriptionId,
+        event: Prepared,
+        epoch: Epoch,
+    ) -> Result<Recorded, RecordError> {
+        if self.is_stopping() {
+            return Err(full("stopping"));
+        }
+        let events = vec![event];
+        let _room = self.room(&events)?;
+        let recorded = self.insist(events, epoch, Some(only)).await?;
+        let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
+        recorded.into_iter().next().ok_or_else(none)
     }
 
     /// Room for events that wait for the outbox; given back when dropped.
@@ -76,14 +104,22 @@ impl Desk {
         Ok([events, kib])
     }
 
-    /// Records events, matched again as often as the subscriptions change on the way.
-    async fn insist(&self, mut events: Vec<Prepared>, mut epoch: Epoch) -> Result<Vec<Recorded>, RecordError> {
+    /// Records events, matched again as often as the subscriptions change on the way, but where they are for one `only`.
+    async fn insist(
+        &self,
+        mut events: Vec<Prepared>,
+        mut epoch: Epoch,
+        only: Option<SubscriptionId>,
+    ) -> Result<Vec<Recorded>, RecordError> {
         for _ in 0..REMATCHES_MAX {
             match self.outbox.record(events.clone(), epoch).await {
                 Err(RecordError::StaleEpoch) => {
                     let snapshot = self.snapshot.newer_than(epoch).await;
                     epoch = snapshot.epoch;
                     events = events.into_iter().map(|event| snapshot.rematch(event)).collect();
+                    if let Some(only) = only {
+                        events.iter_mut().for_each(|event| event.owed = vec![only]);
+                    }
                 }
                 answer => return answer,
             }
@@ -109,7 +145,7 @@ impl Desk {
                     return;
                 }
             };
-            match self.insist(vec![prepared], snapshot.epoch).await {
+            match self.insist(vec![prepared], snapshot.epoch, None).await {
                 Ok(_) => return,
                 Err(error) => tracing::warn!(%error, "news is not recorded yet"),
             }

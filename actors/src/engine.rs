@@ -148,12 +148,18 @@ pub(crate) async fn launch(
     let scheduler = scheduler.start();
     #[cfg(test)]
     let kept = supervisor.clone();
-    let settings_so_far = Mutex::default();
-    let inner =
-        Inner { desk: Arc::clone(&desk), inbox, scheduler, supervisor, restarts, settings: settings_so_far, finished };
-    let inner = Arc::new(inner);
+    let inner = Arc::new(Inner {
+        desk: Arc::clone(&desk),
+        inbox,
+        scheduler,
+        supervisor,
+        restarts,
+        settings: std::sync::Mutex::default(),
+        changing: Mutex::default(),
+        finished,
+    });
     inner.reload(settings).await?;
-    tokio::spawn(sweep(Arc::clone(&desk)));
+    tokio::spawn(sweep(Arc::clone(&inner)));
     let snapshot = desk.snapshot.handle();
     Ok(Engine {
         registry: Registry::new(inner).start(),
@@ -166,9 +172,13 @@ pub(crate) async fn launch(
 }
 
 /// Does the outbox's upkeep until the outbox is closed.
-async fn sweep(desk: Arc<Desk>) {
+async fn sweep(inner: Arc<Inner>) {
+    let desk = Arc::clone(&inner.desk);
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        if let Err(error) = inner.keep_silent().await {
+            tracing::warn!(%error, "what is owed of telemetry is not cancelled yet");
+        }
         loop {
             match desk.outbox.sweep(SWEEP_BUDGET).await {
                 Ok(swept) if swept.more && !desk.is_stopping() => tokio::task::yield_now().await,

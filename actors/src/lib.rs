@@ -9,6 +9,8 @@ mod desk;
 pub mod engine;
 mod inbox;
 pub mod messages;
+mod probe;
+mod quarantine;
 mod registry;
 mod roll;
 pub mod scheduler;
@@ -19,5 +21,6 @@ mod supervisor;
 mod tests;
 
 pub use engine::{Config, Engine, StartError, start};
+pub use quarantine::QUARANTINE;
 pub use registry::Registry;
 pub use snapshot::SnapshotHandle;

@@ -5,6 +5,8 @@
 
 use crate::settings::Settings;
 use actix::Message;
+use posthaste_events::catalogue::Catalogue;
+use posthaste_events::prepare::Unfit;
 use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
@@ -32,6 +34,18 @@ pub struct RecordBatch {
     pub epoch: Epoch,
 }
 
+/// Records events that were brought already anonymized, prepared by `Snapshot::prepare_relayed`: they go to analytics
+/// alone. All or nothing; answered once they are durable, in order. An event that brings anything to be notified is
+/// refused as [`StoreError::Failed`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Recorded>, RecordError>")]
+pub struct RecordTelemetry {
+    /// The events, prepared against one snapshot.
+    pub events: Vec<Prepared>,
+    /// The snapshot's epoch; where it is old the registry matches again by itself.
+    pub epoch: Epoch,
+}
+
 /// Lists events.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Page<EventRow, EventId>, StoreError>")]
@@ -52,10 +66,21 @@ pub struct InspectDeliveries(pub DeliveryQuery);
 #[rtype(result = "Result<Option<DeliveryView>, StoreError>")]
 pub struct InspectDelivery(pub DeliveryId);
 
-/// Lists the subscriptions that are configured or still owed something, by name.
+/// Lists the subscriptions that are configured or still owed something, by name; the built-in
+/// [`QUARANTINE`](crate::QUARANTINE) only while it is owed something.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<SubscriptionView>, StoreError>")]
 pub struct InspectSubscriptions;
+
+/// Looks at one subscription by its name, the built-in [`QUARANTINE`](crate::QUARANTINE) too.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
+pub struct InspectSubscription(pub String);
+
+/// The event types that are declared, and what each becomes.
+#[derive(Debug, Message)]
+#[rtype(result = "Catalogue")]
+pub struct InspectTypes;
 
 /// How the engine is.
 #[derive(Debug, Message)]
@@ -84,7 +109,71 @@ pub struct Pause(pub String);
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
 pub struct Resume(pub String);
 
-/// Replaces the settings; what waits goes by them from its next attempt on.
+/// Records an event that is owed to one subscription alone, whatever it selects, and answers with the first attempt at
+/// it. Waits for as long as a call of its deliveree and the wait of its batch may take, and two seconds.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Arc<Watched>, NotTested>")]
+pub struct Test {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// The catalogue's example of this type; `None`: `posthaste:test`.
+    pub event_type: Option<EventType>,
+}
+
+/// Why a [`Test`] has no attempt to show.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTested {
+    /// There is no configured subscription of that name.
+    #[error("there is no such subscription")]
+    Unknown,
+    /// It is paused.
+    #[error("the subscription is paused; resume it first")]
+    Paused,
+    /// It is disabled, for this reason.
+    #[error("the subscription is disabled ({0}); resume it first")]
+    Disabled(String),
+    /// Its deliveree could not be made.
+    #[error("the subscription's deliveree could not be made; see the log")]
+    Broken,
+    /// Its circuit is open: nothing but a probe goes out.
+    #[error("the circuit of the subscription is open, since its receiver failed for long; it is probed by itself")]
+    CircuitOpen,
+    /// Its receiver asked to wait for so long.
+    #[error("the receiver asked to wait, for {} more seconds; resume the subscription to end that", .0.as_secs())]
+    AskedToWait(Duration),
+    /// It takes telemetry, which is switched off.
+    #[error("telemetry is switched off")]
+    TelemetryOff,
+    /// The type is not declared.
+    #[error("the type {0:?} is not declared in the catalogue")]
+    Undeclared(EventType),
+    /// The type has no example.
+    #[error("the type {0:?} has no example; give it one in the catalogue")]
+    NoExample(EventType),
+    /// The event has nothing that this subscription takes.
+    #[error("the event has nothing for this subscription: {0}")]
+    NothingToTell(String),
+    /// The example cannot be recorded.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The outbox did not take the event.
+    #[error(transparent)]
+    Refused(#[from] RecordError),
+    /// The event is recorded and owed, and no attempt was seen in time: others may wait before it.
+    #[error("no attempt at {delivery} within {} s; it goes on, look at the delivery", .after.as_secs())]
+    NoAnswer {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// How long it was waited.
+        after: Duration,
+    },
+    /// The outbox failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Replaces the settings; what waits goes by them from its next attempt on. With telemetry switched off it answers once
+/// everything is cancelled that was owed of it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
 pub struct Reload(pub Settings);
@@ -168,4 +257,9 @@ pub struct EngineHealth {
     pub attempt_seconds: Vec<(String, f64, u64)>,
     /// Outcomes that came after their lease was lost, since the start.
     pub leases_lost_total: u64,
+    /// Events recorded since the start whose telemetry could not be built.
+    pub quarantined_total: u64,
+    /// How often a `filter` failed at run time since the settings were last replaced, by subscription; of those that
+    /// have one.
+    pub filter_errors: Vec<(String, u64)>,
 }

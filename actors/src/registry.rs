@@ -7,20 +7,25 @@ use crate::desk::Desk;
 use crate::inbox::Inbox;
 use crate::messages::{
     Cancel, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
-    InspectSubscriptions, Pause, Record, RecordBatch, Reload, Resume, Retry, Stop, SubscriptionView, Watch, Watched,
+    InspectSubscription, InspectSubscriptions, InspectTypes, NotTested, Pause, Record, RecordBatch, RecordTelemetry,
+    Reload, Resume, Retry, Stop, SubscriptionView, Test, Watch, Watched,
 };
-use crate::roll::{Staffed, staffed};
+use crate::probe;
+use crate::quarantine::{self, QUARANTINE};
+use crate::roll::{Staffed, is_silent, staffed};
+use crate::scheduler::LaneView;
 use crate::scheduler::actor::{Enlist, Halt, Hold, Hurry, Look, Scheduler};
-use crate::settings::Settings;
+use crate::settings::{Settings, Subscription};
 use crate::supervisor::{Staff, Supervisor};
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
+use posthaste_events::filter::Filter;
 use posthaste_events::prepare::Snapshot;
-use posthaste_events::{AttemptOutcome, DeliveryId, Timestamp};
+use posthaste_events::{AttemptOutcome, DeliveryId, Origin, Prepared, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
-use std::sync::Arc;
+use posthaste_outbox::{Answer, Enrolment, Epoch, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, broadcast, oneshot};
 
@@ -28,6 +33,8 @@ use tokio::sync::{Mutex, Notify, broadcast, oneshot};
 const MAILBOX_MAX: usize = 4_096;
 /// How long a stop waits, beyond its grace, for an outbox that does not answer.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Why a delivery is cancelled that was owed of telemetry.
+const SWITCHED_OFF: &str = "telemetry is switched off";
 
 /// The registry actor.
 pub struct Registry {
@@ -40,8 +47,10 @@ pub(crate) struct Inner {
     pub(crate) scheduler: Addr<Scheduler>,
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) restarts: Arc<AtomicU64>,
-    /// What the engine goes by; held while it is replaced, so that reloads come one after another.
-    pub(crate) settings: Mutex<Arc<Settings>>,
+    /// What the engine goes by.
+    pub(crate) settings: std::sync::Mutex<Arc<Settings>>,
+    /// Held while the settings are replaced, so that reloads come one after another.
+    pub(crate) changing: Mutex<()>,
     /// Rings once the engine may end.
     pub(crate) finished: Arc<Notify>,
 }
@@ -63,26 +72,85 @@ impl Actor for Registry {
 impl Inner {
     /// Makes `settings` what the engine goes by.
     pub(crate) async fn reload(&self, settings: Settings) -> Result<(), StoreError> {
-        let mut current = self.settings.lock().await;
+        let _alone = self.changing.lock().await;
         let backlog_max = settings.backlog_max;
-        let wanted = settings.subscriptions.iter().map(|s| Enrolment { name: s.name.clone(), backlog_max }).collect();
+        let keeper = quarantine::subscription(&self.desk);
+        let listed = settings.subscriptions.iter().chain([&keeper]);
+        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max }).collect();
         let roll = self.desk.outbox.enroll(wanted).await?;
-        let Staffed { targets, terms, staff } = staffed(&settings, &roll);
+        let keeper_owed = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
+        let Staffed { targets, terms, staff } = staffed(&settings, &keeper, &roll);
         // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
         self.desk.snapshot.publish(Snapshot {
             epoch: roll.epoch,
             catalogue: settings.catalogue.clone(),
             targets,
             telemetry: settings.telemetry,
-            quarantine: None,
+            quarantine: keeper_owed.map(|(id, _)| id),
         });
         self.supervisor.send(Staff(staff)).await.map_err(gone)?;
         self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
-        *current = Arc::new(settings);
+        let settings = Arc::new(settings);
+        let before = std::mem::replace(&mut *self.guarded_settings(), Arc::clone(&settings));
+        if let Some((id, 1..)) = keeper_owed.filter(|_| before.catalogue != settings.catalogue) {
+            let (desk, inbox) = (Arc::clone(&self.desk), Arc::clone(&self.inbox));
+            tokio::spawn(async move {
+                quarantine::hurry(&*desk.outbox, id).await;
+                inbox.hint(&[id]);
+            });
+        }
+        // What fails here is done with the next upkeep: a full disk keeps no start from delivering what else is owed.
+        let silenced = self.cancel_silent(&settings).await;
+        silenced.unwrap_or_else(|error| tracing::warn!(%error, "what is owed of telemetry is not cancelled yet"));
         Ok(())
     }
 
-    async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {
+    fn guarded_settings(&self) -> MutexGuard<'_, Arc<Settings>> {
+        // What it guards is whole between any two statements, so a panic elsewhere changes nothing.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the engine goes by.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.guarded_settings())
+    }
+
+    /// Cancels what is owed of telemetry while that is switched off: also what was left when something failed, or what a
+    /// person asked for since.
+    pub(crate) async fn keep_silent(&self) -> Result<(), StoreError> {
+        // A reload does it by itself.
+        let Ok(_alone) = self.changing.try_lock() else { return Ok(()) };
+        self.cancel_silent(&self.settings()).await
+    }
+
+    async fn cancel_silent(&self, settings: &Settings) -> Result<(), StoreError> {
+        if settings.telemetry.is_some() {
+            return Ok(());
+        }
+        let silent = settings.subscriptions.iter().filter(|s| is_silent(settings, s)).map(|s| s.name.as_str());
+        let silent: Vec<&str> = silent.chain([QUARANTINE]).collect();
+        let roll = self.desk.outbox.roll().await?;
+        let owed = |s: &&Subscribed| s.owed > 0 && silent.contains(&s.name.as_str());
+        for subscribed in roll.subscriptions.iter().filter(owed) {
+            let mut count = 0;
+            // Nothing new is owed to it, so that this ends.
+            loop {
+                let piece = self.desk.outbox.cancel_owed(subscribed.id, SWITCHED_OFF.to_owned()).await?;
+                count += piece.count;
+                if !piece.more || piece.count == 0 {
+                    break;
+                }
+            }
+            tracing::info!(
+                subscription = subscribed.name,
+                count,
+                "telemetry is switched off: what was owed is cancelled"
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {
         let roll = self.desk.outbox.roll().await?;
         Ok(roll.subscriptions.into_iter().find(|s| s.name == name))
     }
@@ -117,6 +185,25 @@ impl Inner {
         self.view(name).await
     }
 
+    /// A subscription as the scheduler sees it; `None` where it has none of that number.
+    pub(crate) async fn lane(&self, id: SubscriptionId) -> Result<Option<LaneView>, StoreError> {
+        let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
+        Ok(lanes.into_iter().find(|lane| lane.id == id))
+    }
+
+    async fn listed(&self) -> Result<Vec<SubscriptionView>, StoreError> {
+        let mut views = self.views().await?;
+        views.retain(|view| view.name != QUARANTINE || view.backlog > 0);
+        Ok(views)
+    }
+
+    async fn record_telemetry(&self, events: Vec<Prepared>, epoch: Epoch) -> Result<Vec<Recorded>, RecordError> {
+        if events.iter().any(|e| e.payloads.notification().is_some() || e.facts.origin != Origin::Relay) {
+            return Err(StoreError::Failed("only relayed events are recorded as telemetry".into()).into());
+        }
+        self.desk.record(events, epoch).await
+    }
+
     async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
         Ok(self.views().await?.into_iter().find(|view| view.name == name))
     }
@@ -125,12 +212,13 @@ impl Inner {
         let roll = self.desk.outbox.roll().await?;
         let (now, wall) = (self.desk.clock.elapsed(), self.desk.clock.wall());
         let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
-        let settings = Arc::clone(&*self.settings.lock().await);
+        let settings = self.settings();
+        let keeper = quarantine::subscription(&self.desk);
         let mut views: Vec<_> = roll
             .subscriptions
             .into_iter()
             .map(|subscribed| {
-                let configured = settings.subscriptions.iter().find(|s| s.name == subscribed.name);
+                let configured = settings.subscriptions.iter().chain([&keeper]).find(|s| s.name == subscribed.name);
                 let lane = lanes.iter().find(|lane| lane.id == subscribed.id);
                 SubscriptionView {
                     id: subscribed.id,
@@ -156,6 +244,8 @@ impl Inner {
             outbox: self.desk.outbox.health(),
             stopping: self.desk.is_stopping(),
             restarts_total: self.restarts.load(Ordering::Relaxed),
+            quarantined_total: self.desk.ward.total(),
+            filter_errors: self.filter_errors(),
             ..EngineHealth::default()
         };
         if let Ok(roll) = self.desk.outbox.roll().await {
@@ -177,6 +267,15 @@ impl Inner {
             health.dead.push((name, tally.dead));
         }
         health
+    }
+
+    fn filter_errors(&self) -> Vec<(String, u64)> {
+        let errors = |s: &Subscription| {
+            let mut filters = s.selectors.iter().filter_map(|selector| selector.filter.as_ref()).peekable();
+            filters.peek()?;
+            Some((s.name.clone(), filters.map(Filter::errors).sum()))
+        };
+        self.settings().subscriptions.iter().filter_map(errors).collect()
     }
 
     async fn ask(&self, delivery: DeliveryId, wish: Wish) -> Result<Answer, StoreError> {
@@ -230,6 +329,14 @@ impl Handler<Record> for Registry {
     }
 }
 
+impl Handler<InspectTypes> for Registry {
+    type Result = MessageResult<InspectTypes>;
+
+    fn handle(&mut self, _: InspectTypes, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.inner.desk.snapshot.current().catalogue.clone())
+    }
+}
+
 impl Handler<Watch> for Registry {
     type Result = MessageResult<Watch>;
 
@@ -262,7 +369,11 @@ carries! {
     InspectDeliveries => Result<Page<DeliveryRow, DeliveryId>, StoreError>:
         |inner, m| inner.desk.outbox.deliveries(m.0).await;
     InspectDelivery => Result<Option<DeliveryView>, StoreError>: |inner, m| inner.desk.outbox.delivery(m.0).await;
-    InspectSubscriptions => Result<Vec<SubscriptionView>, StoreError>: |inner, _| inner.views().await;
+    RecordTelemetry => Result<Vec<Recorded>, RecordError>:
+        |inner, m| inner.record_telemetry(m.events, m.epoch).await;
+    InspectSubscriptions => Result<Vec<SubscriptionView>, StoreError>: |inner, _| inner.listed().await;
+    InspectSubscription => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.view(&m.0).await;
+    Test => Result<Arc<Watched>, NotTested>: |inner, m| probe::test(&inner, m).await;
     InspectHealth => EngineHealth: |inner, _| inner.health().await;
     Retry => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Retry).await;
     Cancel => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Cancel).await;

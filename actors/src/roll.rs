@@ -1,8 +1,9 @@
 //! What becomes of settings once the outbox has numbered their subscriptions: targets, terms, posts.
 
 use crate::scheduler::Terms;
-use crate::settings::Settings;
+use crate::settings::{Settings, Subscription};
 use crate::supervisor::{Staffing, make};
+use posthaste_events::Takes;
 use posthaste_events::matching::Target;
 use posthaste_outbox::{Roll, Standing};
 use std::collections::BTreeMap;
@@ -19,11 +20,16 @@ pub(crate) struct Staffed {
     pub(crate) staff: Vec<Staffing>,
 }
 
+/// Matches those of `settings` that may send; `beside` runs and selects nothing.
+///
 /// A subscription whose deliveree cannot be made (its maker panics) takes events, and what it is owed waits.
-pub(crate) fn staffed(settings: &Settings, roll: &Roll) -> Staffed {
+pub(crate) fn staffed(settings: &Settings, beside: &Subscription, roll: &Roll) -> Staffed {
     let numbers: BTreeMap<_, _> = roll.subscriptions.iter().map(|s| (s.name.as_str(), s)).collect();
     let mut staffed = Staffed { targets: Vec::new(), terms: Vec::new(), staff: Vec::new() };
-    for subscription in &settings.subscriptions {
+    let sending = settings.subscriptions.iter().filter(|s| !is_silent(settings, s));
+    // What is built again is telemetry too.
+    let beside = Some(beside).filter(|_| settings.telemetry.is_some());
+    for subscription in sending.chain(beside) {
         // The outbox numbers every name that it is given.
         let Some(subscribed) = numbers.get(subscription.name.as_str()) else { continue };
         let (id, name) = (subscribed.id, Arc::<str>::from(subscription.name.as_str()));
@@ -53,4 +59,9 @@ pub(crate) fn staffed(settings: &Settings, roll: &Roll) -> Staffed {
         staffed.staff.push(Staffing { id, name, make: Arc::clone(&subscription.make), made });
     }
     staffed
+}
+
+/// Whether a subscription sends nothing, since it takes telemetry and that is switched off.
+pub(crate) fn is_silent(settings: &Settings, subscription: &Subscription) -> bool {
+    settings.telemetry.is_none() && subscription.takes == Takes::Telemetry
 }

@@ -1,11 +1,13 @@
 //! The deliverees: whoever can be told of an event.
 //!
-//! One folder a kind ([`webhook`], [`console`]), one table of them all ([`registry`]), and what they share: how options are
+//! One folder a kind ([`webhook`], [`analytics`], [`console`]), one table of them all ([`registry`]), and what they share: how options are
 //! read ([`options`]), the HTTP client ([`http`]), and the guard that judges every address before it is dialled ([`guard`]).
 //!
 //! This crate never learns of stores or actors: it is given deliveries and says what came of each.
 
+pub mod analytics;
 pub mod console;
+mod endpoint;
 pub mod guard;
 pub mod http;
 pub mod options;

@@ -145,6 +145,44 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// A number of bytes as it is written: `"512B"`, `"256KiB"`, `"8MiB"`, `"4GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// The units of a [`Size`], the largest first, and by how many bits each shifts.
+const SIZE_UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+
+impl Size {
+    /// Reads a size.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at(digits);
+        let (_, shift) = SIZE_UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(1 << shift).map(Self)
+    }
+}
+
+impl std::fmt::Display for Size {
+    /// In the largest unit that leaves a whole number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fits = |shift: u32| self.0 != 0 && self.0.is_multiple_of(1 << shift);
+        match SIZE_UNITS.into_iter().find(|(_, shift)| fits(*shift)) {
+            Some((name, shift)) => write!(f, "{}{name}", self.0 >> shift),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        value.as_str().and_then(Self::parse).ok_or_else(|| {
+            D::Error::custom("not a size; write a whole number with B, KiB, MiB or GiB, such as \"256KiB\"")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +208,17 @@ mod tests {
             ["", "5", "s", "5 s", "-5s", "1.5s", "5S", "5sec", "99999999999999999999s", "18446744073709551615d", "५s"]
         {
             assert_eq!(Span::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_back_as_written_and_others_are_refused() {
+        for text in ["0B", "1B", "1023B", "400KiB", "64MiB", "4GiB", "1025KiB"] {
+            assert_eq!(Size::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Size::parse("2048KiB").unwrap().to_string(), "2MiB");
+        for text in ["", "5", "KiB", "5 KiB", "-5KiB", "1.5MiB", "5kib", "5KB", "99999999999GiB", "\u{96b}KiB"] {
+            assert_eq!(Size::parse(text), None, "{text}");
         }
     }
 

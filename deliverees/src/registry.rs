@@ -6,7 +6,7 @@
 use crate::guard::Guard;
 use crate::http::Http;
 use crate::options::{Options, Problem};
-use crate::{console, webhook};
+use crate::{analytics, console, webhook};
 use posthaste_events::seams::Clock;
 use posthaste_events::{Anonymous, AnyDeliveree, BoxFuture, Deliveree, Notification, Takes};
 use serde_json::{Map, Value};
@@ -93,6 +93,9 @@ pub struct Kind {
     pub name: &'static str,
     /// The keys of a subscription that are its own, beside those that every subscription has.
     pub keys: &'static [&'static str],
+    /// Those of them whose value is a path on the daemon's machine, seen from the folder of the configuration: whoever
+    /// reads the configuration makes them whole before `parse`.
+    pub paths: &'static [&'static str],
     /// How they are read.
     pub parse: Parse,
 }
@@ -111,7 +114,7 @@ impl Kinds {
     /// The kinds of this crate.
     #[must_use]
     pub fn built_in() -> Self {
-        Self(BTreeMap::new()).with(webhook::kind()).with(console::kind())
+        Self(BTreeMap::new()).with(webhook::kind()).with(analytics::kind()).with(console::kind())
     }
 
     /// The same and `kind`, which takes the place of one with its name.

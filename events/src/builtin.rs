@@ -18,8 +18,11 @@ pub const DEAD: &str = "posthaste:delivery:dead";
 /// Sent by `subscriptions test`.
 pub const TEST: &str = "posthaste:test";
 
+/// Telemetry of events could not be built.
+pub const QUARANTINED: &str = "posthaste:event:quarantined";
+
 /// Every type of ours.
-pub const ALL: [&str; 5] = [STARTED, DISABLED, RECOVERED, DEAD, TEST];
+pub const ALL: [&str; 6] = [STARTED, DISABLED, RECOVERED, DEAD, TEST, QUARANTINED];
 
 /// Whether a type is the daemon's own.
 #[must_use]
@@ -62,6 +65,22 @@ pub enum News {
         /// How many.
         count: u64,
     },
+    /// Telemetry of events that were recorded within the same second could not be built; they are kept and tried again.
+    Quarantined {
+        /// The first one.
+        event: String,
+        /// Why not.
+        reason: String,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// The properties of a `posthaste:test` for a subscription.
+#[must_use]
+pub fn test_of(subscription: &str) -> Option<Draft> {
+    let Value::Object(fields) = json!({ "subscription": subscription }) else { return None };
+    Some(Draft::new(EventType::parse(TEST).ok()?).properties(&fields))
 }
 
 impl News {
@@ -75,6 +94,9 @@ impl News {
             }
             Self::Recovered { subscription, reason } => {
                 (RECOVERED, json!({ "subscription": subscription, "reason": reason }))
+            }
+            Self::Quarantined { event, reason, count } => {
+                (QUARANTINED, json!({ "event": event, "reason": reason, "count": count }))
             }
             Self::Dead { subscription, event, delivery, reason, count } => (
                 DEAD,

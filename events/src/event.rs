@@ -110,4 +110,7 @@ pub struct Prepared {
     pub owed: Vec<SubscriptionId>,
     /// Why its telemetry could not be built, where that is so: it is kept, reported, and tried again.
     pub quarantined: Option<String>,
+    /// What `where` and `filter` are held against, kept only where no notification tells it: else a change of the
+    /// subscriptions while it is on its way would lose whom it is for. Not recorded.
+    pub unnotified: Option<Arc<serde_json::Value>>,
 }

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod id;
 pub mod installation;
 pub mod json;
+pub mod layered;
 pub mod matching;
 pub mod outcome;
 pub mod pattern;

@@ -7,7 +7,7 @@ use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
 use crate::matching::{Target, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
-use crate::{Draft, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
+use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -127,19 +127,61 @@ impl Snapshot {
         let telemetry = Telemetry { at: grained(now, policy), body: body.into() };
         let payloads = Payloads::built(None, Some(&telemetry));
         let owed = owed(&self.targets, &facts, &Value::Null, &payloads);
-        let prepared = Prepared { facts: Arc::new(facts), idempotency, payloads, owed, quarantined: None };
+        let facts = Arc::new(facts);
+        let prepared = Prepared { facts, idempotency, payloads, owed, quarantined: None, unnotified: None };
         Ok(Relayed { prepared, dropped })
     }
 
     /// Matches an event again, after the subscriptions changed while it was on its way.
     #[must_use]
     pub fn rematch(&self, mut prepared: Prepared) -> Prepared {
-        // `data` is read by itself: within the body it may be one level deeper than is read.
-        let body = prepared.payloads.notification().and_then(|b| serde_json::from_slice::<Body>(b).ok());
-        let data = body.and_then(|b| serde_json::from_str(b.data.get()).ok()).unwrap_or(Value::Null);
+        if self.telemetry.is_none() && prepared.payloads.telemetry().is_some() {
+            // Switched off meanwhile: what was built goes no further.
+            prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
+        }
+        let kept = prepared.unnotified.clone();
+        let data = kept.unwrap_or_else(|| {
+            Arc::new(prepared.payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null))
+        });
         prepared.owed = owed(&self.targets, &prepared.facts, &data, &prepared.payloads);
         self.quarantine(&mut prepared);
         prepared
+    }
+
+    /// Prepares what a quarantined event should have told analytics, by the catalogue of now: an event of its own, owed
+    /// to analytics alone. The first of several that are recorded for the same event counts. `None` while telemetry is
+    /// switched off.
+    ///
+    /// # Errors
+    /// Why it still cannot be built.
+    pub fn prepare_again(
+        &self,
+        event: EventId,
+        facts: &Facts,
+        notification: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Prepared>, String> {
+        let declared = self.catalogue.get(&facts.event_type);
+        let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
+        let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
+        let facts = Facts { origin: Origin::Relay, occurred_at: Some(facts.happened_at()), ..facts.clone() };
+        let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
+        let facts = Facts { recorded_at: now, ..facts };
+        let payloads = Payloads::built(None, Some(&telemetry));
+        let owed = owed(&self.targets, &facts, &data, &payloads);
+        let mut key = Sha256::new();
+        // No caller's key hashes alike: those begin with 0 or 1.
+        hash_text("posthaste quarantine", &mut key);
+        hash_text(&event.to_string(), &mut key);
+        let key = first_16(key);
+        Ok(Some(Prepared {
+            facts: Arc::new(facts),
+            idempotency: Some(Idempotency { key, content: key }),
+            payloads,
+            owed,
+            quarantined: None,
+            unnotified: Some(Arc::new(data)),
+        }))
     }
 
     fn build(
@@ -150,6 +192,10 @@ impl Snapshot {
         now: Timestamp,
     ) -> Result<Prepared, Unfit> {
         let Draft { event_type, properties, idempotency_key, occurred_at, key, tenant } = draft;
+        // Before anything else is looked at: what is too long is that, whatever stands in it.
+        if properties.len() > PAYLOAD_MAX {
+            return Err(Unfit::TooLarge(properties.len()));
+        }
         let data = read(properties.as_bytes()).ok().filter(Value::is_object).ok_or(Unfit::NotAnObject)?;
         let misfits = declared.map(|d| d.check(&data)).unwrap_or_default();
         if !misfits.is_empty() {
@@ -168,9 +214,16 @@ impl Snapshot {
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
         // What is quarantined keeps its notification, since nothing else of it is left to build from.
         let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry) && quarantined.is_none();
+        // Where fields are telemetry's alone, matching sees what a notification tells, as it does when it is done again.
+        let told = match told {
+            Cow::Owned(text) if !silent => read(text.as_bytes()).ok(),
+            _ => None,
+        };
         let payloads = Payloads::built((!silent).then_some(body), telemetry.as_ref());
-        let owed = owed(&self.targets, &facts, &data, &payloads);
-        let mut prepared = Prepared { facts: Arc::new(facts), idempotency, payloads, owed, quarantined };
+        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &payloads);
+        let unnotified = silent.then(|| Arc::new(data));
+        let facts = Arc::new(facts);
+        let mut prepared = Prepared { facts, idempotency, payloads, owed, quarantined, unnotified };
         self.quarantine(&mut prepared);
         Ok(prepared)
     }
@@ -211,6 +264,13 @@ impl Snapshot {
 fn grained(time: Timestamp, policy: TelemetryPolicy) -> Timestamp {
     let grain = i64::try_from(policy.time_grain.as_micros()).unwrap_or(i64::MAX).max(1);
     Timestamp::from_micros(time.micros().div_euclid(grain).saturating_mul(grain))
+}
+
+/// The `data` of a notification's body.
+fn data_of(body: &[u8]) -> Option<Value> {
+    // Read by itself: within the body it may be one level deeper than is read.
+    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    serde_json::from_str(body.data.get()).ok()
 }
 
 /// What is read of a notification's body to match it again.
@@ -301,6 +361,57 @@ mod tests {
             vec![Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Notification }];
         let owed = Snapshot { targets, ..snapshot() }.rematch(prepared).owed;
         assert_eq!(owed, [crate::SubscriptionId(7)]);
+    }
+
+    /// A snapshot whose one type is for analytics alone, and whose one subscription wants a certain `s`.
+    fn silent() -> Snapshot {
+        let mut declarations = Declarations::of_types(&["a:b"]);
+        declarations.events[0].audience = Audience::Telemetry;
+        declarations.events[0].fields = vec![FieldDeclaration::new("s", FieldKind::String)];
+        let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+        let wheres = vec![crate::matching::Where::new("s", Value::from("x"))];
+        let selector = crate::matching::Selector { wheres, ..Default::default() };
+        let target = Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Telemetry };
+        Snapshot {
+            catalogue,
+            targets: vec![target],
+            telemetry: Some(TelemetryPolicy::default()),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn an_event_for_analytics_alone_is_matched_again_like_any_other() {
+        for (properties, owed) in [(r#"{"s":"x"}"#, &[crate::SubscriptionId(7)][..]), (r#"{"s":"y"}"#, &[])] {
+            let mut prepared = silent().prepare(draft("a:b", properties), Timestamp::from_millis(NOW)).unwrap();
+            assert_eq!((prepared.payloads.notification(), &prepared.owed[..]), (None, owed));
+            prepared.owed = vec![crate::SubscriptionId(1)];
+            assert_eq!(silent().rematch(prepared).owed, owed);
+        }
+    }
+
+    #[test]
+    fn what_was_built_goes_no_further_once_telemetry_is_switched_off() {
+        let prepared = silent().prepare(draft("a:b", r#"{"s":"x"}"#), Timestamp::from_millis(NOW)).unwrap();
+        let off = Snapshot { telemetry: None, ..silent() }.rematch(prepared);
+        assert_eq!((off.payloads.telemetry(), off.owed), (None, vec![]));
+    }
+
+    #[test]
+    fn what_was_quarantined_is_built_again_under_one_key_and_for_analytics_alone() {
+        let (event, now) = (EventId::new(1_000, 1, 5), Timestamp::from_millis(NOW + 3_600_000));
+        let first = Snapshot { targets: vec![], ..snapshot() }.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW));
+        let first = first.unwrap();
+        let body = first.payloads.notification().unwrap();
+        let again = |snapshot: &Snapshot| snapshot.prepare_again(event, &first.facts, body, now);
+        let built = again(&silent()).unwrap().unwrap();
+        assert_eq!((built.payloads.notification(), built.facts.origin), (None, Origin::Relay));
+        assert_eq!(built.payloads.told_to_analytics().unwrap().at, Timestamp::parse("2024-11-19T07:00:00Z").unwrap());
+        assert_eq!(again(&silent()).unwrap().unwrap().idempotency, built.idempotency);
+        assert_eq!(again(&Snapshot { telemetry: None, ..silent() }), Ok(None));
+        let empty = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
+        let undeclared = again(&Snapshot { catalogue: empty, ..silent() }).unwrap_err();
+        assert!(undeclared.contains("a:b"), "{undeclared}");
     }
 
     #[test]

@@ -50,7 +50,14 @@ fn event(owed: SubscriptionId, clock: &Real) -> Prepared {
         recorded_at: clock.wall(),
     };
     let payloads = Payloads::restored(Some(vec![b'x'; 300].into()), None);
-    Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: vec![owed], quarantined: None }
+    Prepared {
+        facts: Arc::new(facts),
+        idempotency: None,
+        payloads,
+        owed: vec![owed],
+        quarantined: None,
+        unnotified: None,
+    }
 }
 
 #[tokio::main]

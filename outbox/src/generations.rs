@@ -9,6 +9,7 @@ use crate::lanes::{Lane, Lanes, Threads};
 use crate::limits::Limits;
 use crate::store::Store;
 use crate::store::commit::RecordJob;
+use crate::store::sweep::CANCELLED_MAX;
 use crate::*;
 use posthaste_events::seams::{Clock, Random};
 use std::sync::{Mutex, PoisonError};
@@ -203,6 +204,18 @@ impl Outbox for GenerationOutbox {
                 this.0.lanes.store().hint(&[delivery.subscription]);
             }
             Ok(answer)
+        })
+    }
+
+    fn cancel_owed(&self, subscription: SubscriptionId, reason: String) -> BoxFuture<Result<Cancelled, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            let cancelled = lanes.store().cancel_owed(subscription, &reason, CANCELLED_MAX);
+            if cancelled.count > 0 {
+                durable(&lanes).await?;
+            }
+            Ok(cancelled)
         })
     }
 

@@ -91,6 +91,14 @@ pub trait Outbox: Send + Sync + 'static {
     /// ends.
     fn ask(&self, delivery: DeliveryId, wish: Wish) -> BoxFuture<Result<Answer, StoreError>>;
 
+    /// Cancels a bounded piece of what a subscription is owed, held and leased ones included, for this reason. Durable when
+    /// it returns; after an error it may have been done all the same, here and after a restart.
+    ///
+    /// To be called again while [`Cancelled::more`]: whatever ends it between, the rest is still owed. A lease goes on as
+    /// after [`Wish::Cancel`]: what arrives all the same is delivered.
+    /// PostgreSQL: `update … where subscription = $1 and … limit 1000`.
+    fn cancel_owed(&self, subscription: SubscriptionId, reason: String) -> BoxFuture<Result<Cancelled, StoreError>>;
+
     /// Changes the standing of a subscription; kept over restarts, durable when it returns. After an error it stands as
     /// before, though a restart may find it changed where the next write fails too.
     ///
@@ -299,6 +307,15 @@ pub enum Answer {
     Unknown,
     /// Its state does not allow it.
     NotNow(posthaste_events::State),
+}
+
+/// What [`Outbox::cancel_owed`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cancelled {
+    /// Deliveries that are cancelled now and were owed before.
+    pub count: u64,
+    /// Whether more is owed.
+    pub more: bool,
 }
 
 /// What an upkeep did.

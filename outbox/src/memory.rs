@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
 use crate::steps::{self, Moment};
-use crate::story::{self, Entry, Told};
+use crate::story::{self, Entry, Told, UNLISTED};
 use crate::time::{OutboxTime, millis, millis_up};
 use crate::*;
 use posthaste_events::seams::{Clock, Random};
@@ -126,6 +126,17 @@ impl Shared {
     fn enter(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
         inner.ledger.apply(delivery.1, delivery.0, entry.progress(), entry.stand());
         self.keep(inner, delivery, entry);
+    }
+
+    /// Cancels deliveries that are owed; a lease on one goes on.
+    fn cancel(&self, inner: &mut Inner, owed: &[(SubscriptionId, u64)], reason: &str, at: Moment) {
+        for (subscription, sequence) in owed.iter().copied() {
+            let progress = inner.ledger.look(subscription, sequence).map(|(_, p)| p).unwrap_or_default();
+            if let Some(entry) = steps::cancelled(progress, reason, at) {
+                inner.ledger.apply_wish(subscription, sequence, entry.progress(), entry.stand());
+                self.keep(inner, (sequence, subscription), entry);
+            }
+        }
     }
 
     /// Keeps an entry for whoever looks, or forgets what is settled.
@@ -384,6 +395,16 @@ impl Outbox for MemoryOutbox {
         })
     }
 
+    fn cancel_owed(&self, subscription: SubscriptionId, reason: String) -> BoxFuture<Result<Cancelled, StoreError>> {
+        self.run(move |shared, inner, _| {
+            let at = shared.moment();
+            inner.ledger.end_leases(at.now);
+            let (owed, more) = inner.ledger.some_owed(subscription, SWEEP_MAX);
+            shared.cancel(inner, &owed, &reason, at);
+            Ok(Cancelled { count: owed.len() as u64, more })
+        })
+    }
+
     fn set_standing(
         &self,
         subscription: SubscriptionId,
@@ -433,12 +454,7 @@ impl Outbox for MemoryOutbox {
             inner.forget_keys(at.now);
             let beyond = inner.ledger.beyond_grace(at.now, millis(shared.limits.grace), SWEEP_MAX);
             let mut swept = Swept { cancelled: beyond.len() as u64, ..Swept::default() };
-            for (subscription, sequence) in &beyond {
-                let progress = inner.ledger.look(*subscription, *sequence).map(|(_, p)| p).unwrap_or_default();
-                if let Some(entry) = steps::end_of_grace(progress, at) {
-                    shared.enter(inner, (*sequence, *subscription), entry);
-                }
-            }
+            shared.cancel(inner, &beyond, UNLISTED, at);
             let (forgotten, more) = inner.drop_old(at.now.saturating_sub(millis(shared.limits.retention)));
             swept.forgotten = forgotten;
             swept.more = more || beyond.len() == SWEEP_MAX;

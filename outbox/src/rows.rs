@@ -229,6 +229,7 @@ pub(crate) fn read_event(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<(Ke
         payloads,
         owed: born.into_iter().map(|(id, _)| id).collect(),
         quarantined: None,
+        unnotified: None,
     };
     Ok((Kept { event, owed }, prepared))
 }

@@ -1,9 +1,9 @@
-//! Decides which entry follows when a delivery is settled, asked for, or out of grace.
+//! Decides which entry follows when a delivery is settled, asked for, or cancelled with others.
 //!
 //! Pure. Every change of a delivery's state goes through [`State::after`] here, for every store.
 
 use crate::ledger::{Lease, Place, Progress};
-use crate::story::{Entry, UNLISTED};
+use crate::story::Entry;
 use crate::time::millis_up;
 use crate::{Answer, Settled, Settlement, Then, Wish};
 use posthaste_events::{Change, State, Timestamp};
@@ -96,14 +96,14 @@ pub(crate) fn wish(
     })
 }
 
-/// The end of a delivery whose subscription was gone for too long.
-pub(crate) fn end_of_grace(progress: Progress, at: Moment) -> Option<Entry> {
+/// The end of a delivery that is cancelled along with all that its subscription is owed.
+pub(crate) fn cancelled(progress: Progress, reason: &str, at: Moment) -> Option<Entry> {
     Some(Entry {
         number: progress.entries.saturating_add(1),
         attempt: None,
         after: State::Pending.after(Change::Cancelled)?,
         due: 0,
-        reason: Some(UNLISTED.to_owned()),
+        reason: Some(reason.to_owned()),
         at: at.wall,
         attempts: progress.attempts,
         since: progress.since,

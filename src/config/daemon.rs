@@ -3,7 +3,9 @@
 use super::nearest;
 use super::node::Value;
 use super::section::Section;
+use crate::secret;
 use ipnet::IpNet;
+use posthaste_events::installation::SECRET_BYTES;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub struct Daemon {
     pub body_max: u64,
     /// Who may do what; with none everybody on this machine may do everything.
     pub tokens: Vec<Token>,
+    /// The secret of this installation; `None`: the one in the data directory, made at the first start.
+    pub encryption_key: Option<SecretKey>,
 }
 
 /// A token that callers show.
@@ -63,6 +67,24 @@ impl From<String> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// 32 secret bytes that no debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey([u8; SECRET_BYTES]);
+
+impl SecretKey {
+    /// The bytes themselves; never to be shown or logged.
+    #[must_use]
+    pub const fn reveal(&self) -> &[u8; SECRET_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
     }
 }
 
@@ -134,9 +156,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
         }
     }
     let body_max = section.size("body_max", KIB..=GIB, 8 << 20);
-    if let Some((_, node)) = section.secret("encryption_key") {
-        section.unseen(&node.place, "encryption_key", "is not built yet", "leave it out for now");
-    }
+    let encryption_key = read_key(&mut section);
     let tokens = read_tokens(&mut section);
     if !listen.ip().to_canonical().is_loopback() && tokens.is_empty() {
         let place = section.place_of("listen");
@@ -144,7 +164,17 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
         section.unseen(&place, "listen", why, "add tokens = [{ name, token, scopes }], or listen on 127.0.0.1");
     }
     section.finish();
-    Daemon { listen, data_dir: folder.join(data_dir), body_max, tokens }
+    Daemon { listen, data_dir: folder.join(data_dir), body_max, tokens, encryption_key }
+}
+
+fn read_key(section: &mut Section<'_, '_>) -> Option<SecretKey> {
+    let (text, node) = section.secret("encryption_key")?;
+    let key = secret::parse(text).map(SecretKey);
+    if key.is_none() {
+        let hint = "make one with `openssl rand -base64 32 > key`, for nobody else to read, and write \"file:key\"";
+        section.unseen(&node.place, "encryption_key", format!("is not the base64 of {SECRET_BYTES} bytes"), hint);
+    }
+    key
 }
 
 fn read_tokens(section: &mut Section<'_, '_>) -> Vec<Token> {
@@ -259,6 +289,7 @@ mod tests {
     #[test]
     fn a_secret_shows_nothing_in_debug_output() {
         assert_eq!(format!("{:?}", Secret("hunter2".into())), "Secret(…)");
+        assert_eq!(format!("{:?}", SecretKey([7; SECRET_BYTES])), "SecretKey(…)");
     }
 
     #[test]

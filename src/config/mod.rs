@@ -5,6 +5,7 @@
 //! ([`posthaste_deliverees::registry`]); what is then done with the values is left to the engine.
 
 mod catalogue;
+mod conditions;
 mod daemon;
 mod nearest;
 mod node;
@@ -19,7 +20,7 @@ mod subscription;
 mod telemetry;
 mod units;
 
-pub use daemon::{Daemon, Scope, Secret, Token};
+pub use daemon::{Daemon, Scope, Secret, SecretKey, Token};
 pub(crate) use nearest::nearest;
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
@@ -132,9 +133,17 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Optio
     let telemetry = telemetry::read_telemetry(top.section("telemetry"));
     let relay = telemetry::read_relay(top.section("relay"));
     let guard = Guard::allowing(allow_networks.clone());
-    let against = subscription::Against { kinds, guard: &guard, retry: &defaults };
+    let against = subscription::Against {
+        kinds,
+        guard: &guard,
+        retry: &defaults,
+        catalogue: catalogue.as_ref(),
+        folder: &folder,
+    };
     let subscriptions = subscription::read_all(&mut top, &against);
     top.finish();
+    // Without one there is a problem, and the rest is not used.
+    let catalogue = catalogue.unwrap_or_default();
     Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, telemetry, relay, subscriptions })
 }
 

@@ -91,6 +91,20 @@ impl Node {
         self.written.as_deref().filter(|w| w.starts_with("env:") || w.starts_with("file:"))
     }
 
+    /// A finite number as JSON has it; nothing of what is none.
+    pub(super) fn json_number(&self) -> Option<serde_json::Number> {
+        match self.value {
+            Value::Integer(n) => Some(n.into()),
+            Value::Float(n) => serde_json::Number::from_f64(n),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a table.
+    pub(super) const fn is_table(&self) -> bool {
+        matches!(self.value, Value::Table(_))
+    }
+
     /// The value as JSON: what kinds of deliverees and catalogues take. Numbers that JSON does not know become null.
     pub(super) fn json(&self) -> serde_json::Value {
         self.json_of(false)

@@ -57,6 +57,11 @@ impl Problems {
         self.0.push(Problem { place: place.clone(), what: what.into(), hint: hint.into() });
     }
 
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// File by file in the order in which they were read, each by line; what comes from variables last.
     pub(super) fn into_sorted(self) -> Vec<Problem> {
         let mut files: Vec<Arc<Path>> = Vec::new();

@@ -66,6 +66,11 @@ impl<'a, 'p> Section<'a, 'p> {
         self.entries.iter().any(|e| e.key == key)
     }
 
+    /// The keys that stand here.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        self.entries.iter()
+    }
+
     /// The keys that stand here and that nobody has asked for yet.
     pub(super) fn rest(&self) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().filter(|e| !self.known.contains(&e.key.as_str()))
@@ -114,7 +119,7 @@ impl<'a, 'p> Section<'a, 'p> {
         if self.scope.is_empty() { key.to_owned() } else { format!("{}: {key}", self.scope) }
     }
 
-    fn expected(&mut self, key: &str, node: &Node, what: &str, hint: impl Into<String>) {
+    pub(super) fn expected(&mut self, key: &str, node: &Node, what: &str, hint: impl Into<String>) {
         let why = format!("is {}, not {what}", node.kind());
         self.wrong(key, node, why, hint);
     }
@@ -187,6 +192,16 @@ impl<'a, 'p> Section<'a, 'p> {
         }
         self.wrong(key, node, "is out of bounds", hint);
         default
+    }
+
+    /// A number of any size, as JSON has it.
+    pub(super) fn json_number(&mut self, key: &'static str) -> Option<serde_json::Number> {
+        let node = self.node(key)?;
+        let number = node.json_number();
+        if number.is_none() {
+            self.expected(key, node, "a number of JSON", format!("write {key} = 1 or {key} = 0.5"));
+        }
+        number
     }
 
     /// A duration of at least `min`.

@@ -1,22 +1,29 @@
-//! Which events a subscription wants: `events` and `where`, or several such sets as `[[subscription.match]]`.
+//! Which events a subscription wants: `events`, `where` and `filter`, or several such sets as `[[subscription.match]]`.
 
+use super::conditions;
 use super::node::{Node, Value};
 use super::section::Section;
-use posthaste_events::Pattern;
-use posthaste_events::matching::{Selector, Where};
+use posthaste_events::catalogue::Catalogue;
+use posthaste_events::catalogue::declare::Audience;
+use posthaste_events::filter::Filter;
+use posthaste_events::matching::Selector;
+use posthaste_events::{EventType, Pattern, Takes};
 use serde_json::Map;
 
-/// How many conditions one `where` may have; each is looked at for every event.
-const WHERES_MAX: usize = 32;
 /// How many sets a subscription may have.
 const SETS_MAX: usize = 32;
 const KEYS: [&str; 3] = ["events", "where", "filter"];
 
-/// Reads the sets, each for the subscription's tenant; one that wants everything where nothing is said.
-pub(super) fn read(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Vec<Selector> {
+/// Reads the sets, each for the subscription's tenant; one that wants everything where nothing is said. `catalogue` is
+/// what conditions are held against; none where something is wrong with it.
+pub(super) fn read(
+    section: &mut Section<'_, '_>,
+    tenant: Option<&str>,
+    catalogue: Option<&Catalogue>,
+) -> Vec<Selector> {
     if !section.has("match") {
         let _ = section.node("match");
-        return vec![read_set(section, tenant)];
+        return vec![read_set(section, tenant, catalogue)];
     }
     for key in KEYS {
         if section.has(key) {
@@ -24,7 +31,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Vec<S
             section.unseen(&place, key, "stands beside [[subscription.match]]", "put it into one of those sets");
         }
     }
-    let single = read_set(section, tenant);
+    let single = read_set(section, tenant, None);
     let sets = section.array("match").unwrap_or_default();
     if sets.is_empty() || sets.len() > SETS_MAX {
         let place = section.place_of("match");
@@ -39,7 +46,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Vec<S
             set.unseen(&node.place, "it", format!("is {}, not a table", node.kind()), "write [[subscription.match]]");
             continue;
         }
-        selectors.push(read_set(&mut set, tenant));
+        selectors.push(read_set(&mut set, tenant, catalogue));
         set.finish();
     }
     selectors
@@ -54,7 +61,29 @@ pub(super) fn show(node: &Node, shown: &mut Map<String, serde_json::Value>) {
     }
 }
 
-fn read_set(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Selector {
+/// Refuses types by name that only analytics gets, where the deliveree takes notifications: it would get nothing.
+pub(super) fn judge_audience(node: &Node, takes: Takes, catalogue: &Catalogue, section: &mut Section<'_, '_>) {
+    if takes != Takes::Notification {
+        return;
+    }
+    let sets = match node.get("match").map(|n| &n.value) {
+        Some(Value::Array(sets)) => sets.iter().collect(),
+        _ => vec![node],
+    };
+    for set in sets {
+        let Some(Value::Array(events)) = set.get("events").map(|n| &n.value) else { continue };
+        for node in events {
+            let Value::String(text) = &node.value else { continue };
+            let declared = EventType::parse(text).ok().and_then(|name| catalogue.get(&name));
+            if declared.is_some_and(|d| d.audience == Audience::Telemetry) {
+                let hint = "leave it out here; deliveree = \"analytics\" gets it";
+                section.wrong("events", node, "is for analytics alone (audience = \"telemetry\")", hint);
+            }
+        }
+    }
+}
+
+fn read_set(section: &mut Section<'_, '_>, tenant: Option<&str>, catalogue: Option<&Catalogue>) -> Selector {
     let mut events = Vec::new();
     let given = section.strings("events");
     if given.as_ref().is_some_and(Vec::is_empty) && section.node("events").is_some_and(is_empty) {
@@ -72,56 +101,30 @@ fn read_set(section: &mut Section<'_, '_>, tenant: Option<&str>) -> Selector {
             ),
         }
     }
-    if let Some((_, node)) = section.string("filter") {
-        section.not_built("filter", node);
+    let filter = read_filter(section);
+    let wheres = conditions::read(section, &events, catalogue);
+    Selector { events, wheres, filter, tenant: tenant.map(str::to_owned) }
+}
+
+fn read_filter(section: &mut Section<'_, '_>) -> Option<Filter> {
+    let (text, node) = section.string("filter")?;
+    match Filter::compile(text) {
+        Ok(filter) => Some(filter),
+        Err(why) => {
+            // What is wrong with it may quote it.
+            let why =
+                if node.fetched_by().is_some() { "is no filter".to_owned() } else { format!("is no filter: {why}") };
+            section.wrong(
+                "filter",
+                node,
+                why,
+                "write an expression of CEL that is true or false: \"data.total > 100\"",
+            );
+            None
+        }
     }
-    Selector { events, wheres: read_where(section), filter: None, tenant: tenant.map(str::to_owned) }
 }
 
 fn is_empty(node: &Node) -> bool {
     matches!(&node.value, Value::Array(nodes) if nodes.is_empty())
-}
-
-fn read_where(section: &mut Section<'_, '_>) -> Vec<Where> {
-    let Some(entry) = section.entry("where") else { return Vec::new() };
-    if !matches!(entry.node.value, Value::Table(_)) {
-        section.wrong("where", &entry.node, "is no table", "write where = { \"project.uuid\" = \"…\" }");
-        return Vec::new();
-    }
-    let mut wheres = Vec::new();
-    collect("", &entry.node, section, &mut wheres);
-    if wheres.len() > WHERES_MAX {
-        section.unseen(&entry.place, "where", format!("has more than {WHERES_MAX} conditions"), "ask for less");
-    }
-    wheres
-}
-
-/// `where.project.uuid = "…"` is `where = { "project.uuid" = "…" }`: TOML reads dots outside quotes as tables.
-fn collect(path: &str, node: &Node, section: &mut Section<'_, '_>, into: &mut Vec<Where>) {
-    for entry in node.entries() {
-        let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-        let key = format!("where: \"{path}\"");
-        if path.split('.').any(str::is_empty) {
-            section.unseen(
-                &entry.place,
-                &key,
-                "has an empty name",
-                "write names with dots between, such as \"project.uuid\"",
-            );
-            continue;
-        }
-        match &entry.node.value {
-            Value::Table(_) => collect(&path, &entry.node, section, into),
-            Value::Float(n) if !n.is_finite() => {
-                section.wrong(&key, &entry.node, "is no number of JSON", "write a finite number")
-            }
-            Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
-                into.push(Where::new(&path, entry.node.json()));
-            }
-            Value::Date(_) | Value::Array(_) => {
-                let why = format!("is {}", entry.node.kind());
-                section.wrong(&key, &entry.node, why, "equality is with a string, a number or a boolean");
-            }
-        }
-    }
 }

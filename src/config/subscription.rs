@@ -13,10 +13,12 @@ use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::options::Options;
 use posthaste_deliverees::registry::{Kind, Kinds, Parsed};
 use posthaste_events::RetryPolicy;
+use posthaste_events::catalogue::Catalogue;
 use posthaste_events::matching::Selector;
 use serde_json::{Map, json};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +27,10 @@ pub(super) const CONCURRENCY_MAX: u64 = 1024;
 /// How many by default.
 pub(super) const CONCURRENCY_DEFAULT: u64 = 32;
 
+/// How the names of the subscriptions begin that the daemon itself has, such as `posthaste-quarantine`.
+const RESERVED: &str = "posthaste-";
 /// How long a name may be.
 const NAME_MAX: usize = 64;
-/// Kinds that are planned: known by name, refused as not built yet, with the keys that they will have.
-const PLANNED: [(&str, &[&str]); 1] =
-    [("analytics", &["backend", "url", "key", "batch", "headers", "timeout", "path"])];
 
 /// A checked subscription.
 #[derive(Debug, Clone)]
@@ -64,6 +65,10 @@ pub(super) struct Against<'a> {
     pub(super) guard: &'a Guard,
     /// The retry policy of those that say nothing.
     pub(super) retry: &'a RetryPolicy,
+    /// The event types; `None` where something is wrong with them.
+    pub(super) catalogue: Option<&'a Catalogue>,
+    /// The folder of the configuration: paths are seen from it.
+    pub(super) folder: &'a Path,
 }
 
 /// Reads every subscription; those with a problem are left out, but their names count.
@@ -87,17 +92,21 @@ fn read<'a>(
         Some(Value::String(name)) => format!("subscription {}", quoted(name)),
         _ => "subscription without name".to_owned(),
     };
-    let mut section = Section::of(node, &node.place, scope, problems);
+    let mut section = Section::of(node, &node.place, scope.clone(), problems);
     let name = read_name(&mut section, names);
     let kind = read_kind(&mut section, against.kinds);
     let tenant = read_tenant(&mut section);
-    let selectors = selector::read(&mut section, tenant.as_deref());
+    let selectors = selector::read(&mut section, tenant.as_deref(), against.catalogue);
     let own_retry = section.has("retry");
     let retry = retry::read(section.section("retry"), against.retry);
     let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
     let circuit = read_circuit(&mut section);
     read_later(&mut section);
     let parsed = read_options(section, kind, against);
+    if let (Some(parsed), Some(catalogue)) = (&parsed, against.catalogue) {
+        let mut section = Section::of(node, &node.place, scope, problems);
+        selector::judge_audience(node, parsed.takes, catalogue, &mut section);
+    }
     let (name, parsed) = (name?, parsed?);
     let kind = kind.map(|k| k.name.to_owned())?;
     let mut shown = Map::new();
@@ -148,6 +157,10 @@ fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -
         section.wrong("name", node, "is no name", format!("write 1 to {NAME_MAX} of A-Z, a-z, 0-9, _ and -"));
         return None;
     }
+    if name.starts_with(RESERVED) {
+        section.wrong("name", node, "is the daemon's own", format!("begin it with something else than {RESERVED}"));
+        return None;
+    }
     if !names.insert(name) {
         section.wrong("name", node, "is the name of another subscription already", "each name stands once");
         return None;
@@ -163,9 +176,7 @@ fn read_kind<'k>(section: &mut Section<'_, '_>, kinds: &'k Kinds) -> Option<&'k 
     }
     let (text, node) = section.string("deliveree")?;
     let kind = kinds.get(text);
-    if kind.is_none() && PLANNED.iter().any(|(name, _)| *name == text) {
-        section.not_built("deliveree", node);
-    } else if kind.is_none() {
+    if kind.is_none() {
         section.wrong("deliveree", node, "is an unknown kind", nearest::hint(text, &known));
     }
     kind
@@ -176,14 +187,20 @@ fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against
     let all = || against.kinds.names().filter_map(|n| against.kinds.get(n)).flat_map(|k| k.keys.iter().copied());
     let own: Vec<&str> = match kind {
         Some(kind) => kind.keys.to_vec(),
-        None => all().chain(PLANNED.iter().flat_map(|(_, keys)| keys.iter().copied())).collect(),
+        None => all().collect(),
     };
     let (given, unknown): (Vec<&Entry>, Vec<&Entry>) = section.rest().partition(|e| own.contains(&e.key.as_str()));
     let known: Vec<&str> = own.iter().copied().chain(section.known().iter().copied()).collect();
     for entry in unknown {
         unknown_key(entry, &section.scope, &known, section.problems);
     }
-    let options: Options = given.iter().map(|e| (e.key.clone(), e.node.json())).collect();
+    let mut options: Options = given.iter().map(|e| (e.key.clone(), e.node.json())).collect();
+    for path in kind?.paths {
+        // What is empty or no text is judged by the kind.
+        if let Some(serde_json::Value::String(path)) = options.get_mut(*path).filter(|path| **path != "") {
+            *path = against.folder.join(path.as_str()).to_string_lossy().into_owned();
+        }
+    }
     match (kind?.parse)(&options, against.guard) {
         Ok(parsed) => Some(parsed),
         Err(found) => {

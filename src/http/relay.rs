@@ -24,8 +24,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many dropped places one answer names; the others are counted.
-const DROPPED_MAX: usize = 1_000;
 /// The media types that JSON may come as: a beacon sends a text as `text/plain`, which needs no preflight.
 const KINDS: [&str; 2] = ["application/json", "text/plain"];
 
@@ -94,9 +92,8 @@ fn refused(status: StatusCode) -> RelayOutcome {
 struct Answer<'a> {
     id: String,
     duplicate: bool,
+    /// The first 100 places.
     dropped: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    more_dropped: Option<usize>,
 }
 
 async fn relay(
@@ -132,13 +129,7 @@ async fn relay(
     let message = Record { event: prepared, epoch: snapshot.epoch };
     let recorded = ask(&shared.desk.record, message, RECORD_WAIT_MAX).await?.map_err(|e| not_recorded(e, false))?;
     shared.counters.relay_dropped(dropped.len());
-    let shown = dropped.len().min(DROPPED_MAX);
-    let answer = Answer {
-        id: recorded.id.to_string(),
-        duplicate: recorded.duplicate,
-        dropped: &dropped[..shown],
-        more_dropped: Some(dropped.len() - shown).filter(|more| *more > 0),
-    };
+    let answer = Answer { id: recorded.id.to_string(), duplicate: recorded.duplicate, dropped: &dropped };
     let outcome = if recorded.duplicate { RelayOutcome::Duplicate } else { RelayOutcome::Recorded };
     Ok((outcome, json(StatusCode::ACCEPTED, &answer)))
 }

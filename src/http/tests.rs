@@ -8,5 +8,6 @@ mod reading;
 mod refusing;
 mod relay;
 mod reveal;
+mod shown;
 mod sockets;
 mod stage;

@@ -72,6 +72,12 @@ impl Ledger {
         held(&self.books).promised.len()
     }
 
+    /// The numbers of the events that were acknowledged so far.
+    #[must_use]
+    pub fn promised_numbers(&self) -> BTreeSet<u64> {
+        held(&self.books).promised.keys().copied().collect()
+    }
+
     /// How many different events arrived so far.
     #[must_use]
     pub fn arrived(&self) -> usize {

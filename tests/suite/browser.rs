@@ -7,7 +7,8 @@ use posthaste_tests::browser::Browser;
 use posthaste_tests::{Client, Config, Daemon, Receiver, Reply, Request, until};
 use serde_json::{Value, json};
 use std::fs;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const RELAY_TOKEN: &str = "relay-token-0123456789";
@@ -65,6 +66,10 @@ struct Site {
     seen: Arc<Mutex<Option<Value>>>,
 }
 
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Site {
     fn start() -> Result<Self> {
         let (page, seen) = (Arc::new(Mutex::new(String::new())), Arc::new(Mutex::new(None)));
@@ -72,10 +77,10 @@ impl Site {
         let server = Receiver::start(move |request: &Request| match request.path.as_str() {
             "/" => {
                 let html = vec![("content-type", "text/html".to_owned())];
-                Reply::Full(200, html, served.lock().unwrap().clone().into_bytes())
+                Reply::Full(200, html, held(&served).clone().into_bytes())
             }
             "/seen" => {
-                *kept.lock().unwrap() = serde_json::from_slice(&request.body).ok();
+                *held(&kept) = serde_json::from_slice(&request.body).ok();
                 Reply::Status(204)
             }
             _ => Reply::Status(404),
@@ -93,10 +98,10 @@ impl Site {
             "const DAEMON = \"http://{}\", RELAY = \"{RELAY_TOKEN}\", ADMIN = \"{ADMIN_TOKEN}\";",
             daemon.address()
         );
-        *self.page.lock().unwrap() = format!("<!doctype html><title>shop</title><script>{constants}{SCRIPT}</script>");
+        *held(&self.page) = format!("<!doctype html><title>shop</title><script>{constants}{SCRIPT}</script>");
         let profile = folder()?;
         let browser = Browser::open(profile.path(), &at(self.server.address().port(), "/"))?;
-        let seen = until("what the page saw", PATIENCE, || Ok(self.seen.lock().unwrap().take()))?;
+        let seen = until("what the page saw", PATIENCE, || Ok(held(&self.seen).take()))?;
         also()?;
         drop(browser);
         Ok(seen)
@@ -104,7 +109,7 @@ impl Site {
 }
 
 /// A daemon whose relay takes pages of that origin; its analytics go to a file.
-fn daemon(home: &std::path::Path, origin: &str) -> Result<Daemon> {
+fn daemon(home: &Path, origin: &str) -> Result<Daemon> {
     fs::write(home.join("events.toml"), CATALOGUE)?;
     let token = |name: &str, token: &str, scope: &str| json!({"name": name, "token": token, "scopes": [scope]});
     let config = Config::default()

@@ -9,6 +9,7 @@ mod disk_full;
 mod guard;
 mod hostile;
 mod kill;
+mod kill_batches;
 mod libraries;
 mod manuals;
 mod newcomer;

@@ -121,6 +121,8 @@ impl Core {
             in_flight: lane.flying,
             circuit_open: lane.breaker.is_open(),
             held_until: lane.not_before,
+            timeout: lane.terms.timeout,
+            batch_wait: lane.terms.limits.wait,
             tally: lane.tally,
         })
     }

@@ -25,6 +25,9 @@ const NEWS_OVER: Duration = Duration::from_secs(1);
 /// The longest wait after claims that failed one after another.
 const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// A batch that is not full waits at most so long, whatever its deliveree wishes.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Why a delivery was dead at birth.
 pub(crate) const BACKLOG: &str = "backlog";
 
@@ -96,6 +99,8 @@ pub(super) struct Lane {
     /// Whether it stands in the core's list of lanes to look at.
     pub(super) touched: bool,
     pub(super) tally: Tally,
+    /// Its share of the window is taken: a batch that is not full cannot grow, so that waiting for more is of no use.
+    pub(super) cramped: bool,
     ahead: usize,
     failures: u32,
     claim_failures: u32,
@@ -132,6 +137,7 @@ impl Lane {
             timer: None,
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
+            cramped: false,
             ahead: AHEAD_MIN,
             failures: 0,
             claim_failures: 0,
@@ -160,10 +166,13 @@ impl Lane {
             Allowance::None(_) => 0,
             Allowance::One if self.ready.is_empty() => PROBE_CLAIM,
             Allowance::One => 0,
-            Allowance::Any if self.ready.len() > self.ahead() / 2 => 0,
+            Allowance::Any if self.ready.len() > self.ahead() / 2 && self.batch_is_full() => 0,
             Allowance::Any => {
-                let at_once = self.concurrency().saturating_mul(self.terms.limits.events.max(1));
-                at_once.saturating_add(self.ahead()).saturating_sub(self.ready.len() + self.flying)
+                let batch = self.terms.limits.events.max(1);
+                let at_once = self.concurrency().saturating_mul(batch);
+                // Behind the calls at least one whole batch, so that the next call need not be a small one.
+                let ahead = self.ahead().max(batch);
+                at_once.saturating_add(ahead).saturating_sub(self.ready.len() + self.flying)
             }
         }
     }
@@ -174,7 +183,28 @@ impl Lane {
             && !self.ready.is_empty()
             && self.calls < self.concurrency()
             && self.not_before <= now
-            && matches!(self.breaker.allowance(now), Allowance::Any | Allowance::One)
+            && match self.breaker.allowance(now) {
+                // A probe waits for nobody.
+                Allowance::One => true,
+                Allowance::Any => self.batch_is_full() || self.batch_until().is_none_or(|until| until <= now),
+                Allowance::None(_) => false,
+            }
+    }
+
+    /// Whether what is ready makes as large a call as there may be, or one that cannot grow.
+    fn batch_is_full(&self) -> bool {
+        let limits = self.terms.limits;
+        let mut sizes = self.ready.iter().take(limits.events.max(1)).map(|r| r.leased.payloads.len());
+        self.cramped
+            || self.ready.len() >= limits.events
+            || sizes.try_fold(0_usize, |sum, size| Some(sum + size).filter(|sum| *sum < limits.bytes)).is_none()
+    }
+
+    /// Until when a batch that is not full waits for more; `None`: it does not, or there is nothing ready.
+    fn batch_until(&self) -> Option<Duration> {
+        let wait = Some(self.terms.limits.wait.min(WAIT_MAX)).filter(|wait| !wait.is_zero())?;
+        // The first was claimed first.
+        Some(self.ready.front()?.claimed_at.saturating_add(wait))
     }
 
     /// When something changes by itself, later than now.
@@ -189,12 +219,14 @@ impl Lane {
             }
         }
         let news = [&self.obituary, &self.refused].into_iter().flatten().map(|o| o.tell_at);
-        news.chain(claim.filter(|at| *at > now)).min()
+        let batch = self.batch_until().filter(|_| self.takes());
+        news.chain([claim, batch].into_iter().flatten().filter(|at| *at > now)).min()
     }
 
     /// Takes the deliveries of the next call.
     pub(super) fn take_call(&mut self) -> Vec<Ready> {
         let limits = self.terms.limits;
+        self.cramped = false;
         let (mut taken, mut bytes) = (Vec::with_capacity(limits.events.clamp(1, self.ready.len().max(1))), 0_usize);
         while let Some(next) = self.ready.front() {
             let longer = bytes.saturating_add(next.leased.payloads.len());

@@ -46,7 +46,10 @@ impl Core {
             let (settlements, told) = (std::mem::take(&mut self.settlements), std::mem::take(&mut self.told));
             self.actions.push(Action::Settle { settlements, told });
         }
-        self.claim(at);
+        let cramped = self.claim(at);
+        for id in cramped {
+            self.look_at(now, id);
+        }
         let idle = self.calls.is_empty() && self.claims == 0 && self.unsettled == 0 && self.again.is_empty();
         if self.stopping.is_some() && idle && !self.stopped {
             self.stopped = true;
@@ -163,8 +166,9 @@ impl Core {
         }
     }
 
-    /// Claims for whoever's turn it is, as far as there is room.
-    fn claim(&mut self, now: Duration) {
+    /// Claims for whoever's turn it is, as far as there is room. Those whose batches wait for more that they cannot have.
+    fn claim(&mut self, now: Duration) -> Vec<SubscriptionId> {
+        let mut cramped = Vec::new();
         while self.stopping.is_none()
             && self.claims < CLAIMS_MAX
             && self.unsettled < UNSETTLED_MAX
@@ -173,7 +177,14 @@ impl Core {
         {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             // One that has its share already is looked at again when something of its own comes back.
-            let Some(load) = self.window.share(lane.out, lane.appetite(now)) else { continue };
+            let wished = lane.appetite(now);
+            let Some(load) = self.window.share(lane.out, wished) else {
+                if wished > 0 && !lane.ready.is_empty() {
+                    lane.cramped = true;
+                    cramped.push(id);
+                }
+                continue;
+            };
             let lease = lane.terms.timeout.saturating_add(LEASE_MARGIN);
             lane.claiming = Some(Claiming { load, asked_at: now, lease });
             lane.due = None;
@@ -183,6 +194,7 @@ impl Core {
             let want = Want { count: load.count, bytes: load.bytes, lease };
             self.actions.push(Action::Claim { subscription: id, want });
         }
+        cramped
     }
 
     /// The grace of a stop is over: what is in flight goes back.

@@ -296,6 +296,10 @@ pub struct LaneView {
     pub circuit_open: bool,
     /// Nothing begins before this by the deciding clock; may be past.
     pub held_until: Duration,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// How long a batch that is not full waits for more.
+    pub batch_wait: Duration,
     /// What it counted.
     pub tally: Tally,
 }

@@ -48,6 +48,10 @@ impl Outbox for Stuck {
         self.inner.ask(delivery, wish)
     }
 
+    fn cancel_owed(&self, s: SubscriptionId, reason: String) -> BoxFuture<Result<Cancelled, StoreError>> {
+        self.inner.cancel_owed(s, reason)
+    }
+
     fn set_standing(&self, s: SubscriptionId, standing: Standing) -> BoxFuture<Result<Option<Standing>, StoreError>> {
         self.inner.set_standing(s, standing)
     }

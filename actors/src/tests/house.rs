@@ -9,8 +9,8 @@ use posthaste_events::matching::Selector;
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{
-    AnyDeliveree, Delivery, DeliveryId, Draft, EventId, EventType, Installation, Notification, OneByOne, Outcome,
-    Pattern, RetryPolicy, State, SubscriptionId, Takes, Timestamp,
+    Anonymous, AnyDeliveree, Delivery, DeliveryId, Draft, EventId, EventType, Installation, Notification, OneByOne,
+    Outcome, Pattern, RetryPolicy, State, SubscriptionId, Takes, Timestamp,
 };
 use posthaste_outbox::{Limits, MemoryOutbox, Outbox};
 use std::future::Future;
@@ -75,7 +75,12 @@ impl House {
         clock: Arc<PausedClock>,
         restores: bool,
     ) -> Self {
-        Self::made(subscriptions, outbox, clock, Arc::new(Counted::default()), restores).await
+        Self::made(settings(subscriptions), outbox, clock, Arc::new(Counted::default()), restores).await
+    }
+
+    /// One that goes by these settings.
+    pub(super) async fn by(settings: Settings, outbox: Arc<dyn Outbox>, clock: Arc<PausedClock>) -> Self {
+        Self::made(settings, outbox, clock, Arc::new(Counted::default()), true).await
     }
 
     pub(super) async fn with_random(
@@ -84,18 +89,18 @@ impl House {
         clock: Arc<PausedClock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self::made(subscriptions, outbox, clock, random, true).await
+        Self::made(settings(subscriptions), outbox, clock, random, true).await
     }
 
     async fn made(
-        subscriptions: Vec<Subscription>,
+        settings: Settings,
         outbox: Arc<dyn Outbox>,
         clock: Arc<PausedClock>,
         random: Arc<dyn Random>,
         restores: bool,
     ) -> Self {
         let config = Config {
-            settings: settings(subscriptions),
+            settings,
             outbox: Arc::clone(&outbox),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random,
@@ -177,6 +182,19 @@ where
 /// A subscription whose receiver takes everything at once.
 pub(super) fn healthy(name: &str) -> Subscription {
     subscription(name, |_| async { delivered() })
+}
+
+/// A subscription to the telemetry of everything, whose receiver is a function.
+pub(super) fn measured<F, Fut>(name: &str, receive: F) -> Subscription
+where
+    F: Fn(Delivery<Anonymous>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send + 'static,
+{
+    let make = move || {
+        let deliveree = OneByOne::new(Duration::from_secs(15), receive.clone());
+        AnyDeliveree::Anonymous(Arc::new(deliveree))
+    };
+    Subscription { takes: Takes::Telemetry, make: Arc::new(make), ..healthy(name) }
 }
 
 pub(super) fn delivered() -> Outcome {

@@ -6,7 +6,10 @@ mod house;
 mod life;
 mod lines;
 mod panics;
+mod probes;
+mod quarantine;
 mod rooms;
+mod silence;
 mod wishes;
 
 use house::House;

@@ -22,6 +22,7 @@ pub(crate) struct Model {
     pub(crate) in_flight: BTreeMap<DeliveryId, (u64, CallId, LeaseId)>,
     pub(crate) slow_until: BTreeMap<SubscriptionId, Duration>,
     pub(crate) unsettled: usize,
+    pub(crate) calls_begun: usize,
     news_dead: u64,
     deaths: u64,
     deaths_unprobed: u64,
@@ -31,6 +32,7 @@ pub(crate) struct Model {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     recorded_at: Duration,
+    begun_at: Option<Duration>,
     accepted: bool,
     accepted_at: Option<Duration>,
     /// Attempts that the store took, with what followed.
@@ -72,6 +74,16 @@ impl Model {
         let mut all: Vec<_> = wanted.filter_map(|(_, k)| Some(k.accepted_at? - k.recorded_at)).collect();
         all.sort();
         all
+    }
+
+    /// Those that did not begin within so long after they were recorded.
+    pub(crate) fn begun(&self, within: impl Fn(SubscriptionId) -> Duration) -> Vec<String> {
+        let late = |(id, known): (&DeliveryId, &Known)| {
+            let (took, most) = (known.begun_at? - known.recorded_at, within(id.subscription));
+            (took > most).then(|| format!("{id} began after {took:?}, {most:?} are allowed"))
+        };
+        let never = |(id, known): (&DeliveryId, &Known)| known.begun_at.is_none().then(|| format!("{id} never began"));
+        self.deliveries.iter().filter_map(never).chain(self.deliveries.iter().filter_map(late)).collect()
     }
 
     /// Deaths; those that were told; those without an attempt.
@@ -174,6 +186,14 @@ impl World {
         if call.deliveries.len() > limits.events || (call.deliveries.len() > 1 && bytes > limits.bytes) {
             wrong.push(format!("a call of {} deliveries and {bytes} bytes", call.deliveries.len()));
         }
+        self.model.calls_begun += 1;
+        let oldest = call.deliveries.iter().filter_map(|d| Some(self.model.deliveries.get(&d.delivery)?.recorded_at));
+        if self.calm
+            && call.deliveries.len() < limits.events
+            && oldest.min().is_some_and(|at| self.now < at + limits.wait)
+        {
+            wrong.push(format!("a call of {} deliveries did not wait for more", call.deliveries.len()));
+        }
         for leased in &call.deliveries {
             let id = leased.delivery;
             if let Some((_, other, lease)) = self.model.in_flight.get(&id)
@@ -184,6 +204,7 @@ impl World {
             self.model.in_flight.insert(id, (self.generation, call.id, leased.lease));
             let known = self.model.deliveries.entry(id).or_default();
             known.seen += 1;
+            known.begun_at.get_or_insert(self.now);
             if known.end.is_some() {
                 wrong.push(format!("{id} is settled, and is tried again"));
             }

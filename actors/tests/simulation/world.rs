@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) ends: Option<Duration>,
     /// The share of hints that get lost, after the storm as well.
     pub(crate) hints_lost: f64,
+    /// Nothing happens that would keep a lane from calling, so that a small batch has no other reason to begin.
+    pub(crate) calm: bool,
     /// Counts the lives of the process; what an earlier one left behind reaches no later one.
     pub(crate) generation: u64,
     pub(crate) running: bool,
@@ -142,6 +144,7 @@ impl World {
             storm_until: Duration::ZERO,
             ends: None,
             hints_lost: 0.3,
+            calm: false,
             generation: 0,
             running: true,
             crashes: 0,
@@ -187,6 +190,10 @@ impl World {
             attempts: (bounded && dice.chance(0.5)).then(|| dice.between(1, 8) as u32),
         };
         let events = if dice.chance(0.3) { dice.between(2, 20) as usize } else { 1 };
+        // Dice of their own, so that all else in a life is as it was.
+        let of_waits = Dice::new(self.digest ^ 3 ^ (u64::from(id.0) << 32));
+        let waits = events > 1 && of_waits.chance(0.5);
+        let wait = if waits { of_waits.millis(10, 70_000) } else { Duration::ZERO };
         Terms {
             id,
             name: name.clone(),
@@ -198,7 +205,7 @@ impl World {
                 over: dice.millis(1_000, 60_000),
                 pause: dice.millis(1_000, 30_000),
             }),
-            limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize, wait: Duration::ZERO },
+            limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize, wait },
             timeout: dice.millis(500, 10_000),
             mark: 0,
             active: true,

@@ -3,7 +3,7 @@
 use crate::registry::Printer;
 use posthaste_events::outcome::{Detail, cut};
 use posthaste_events::{
-    Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Notification, Outcome, Payload as _, Reporter,
+    Anonymous, Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Notification, Outcome, Payload, Reporter,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,6 +14,9 @@ use std::time::Duration;
 const LINE_MAX: usize = 4 * 1024;
 /// How many events are printed in one call.
 const BATCH: BatchLimits = BatchLimits { events: 64, bytes: 256 * 1024, wait: Duration::ZERO };
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The deliveree of one console.
 pub(super) struct Console(Printer);
@@ -26,19 +29,7 @@ impl Console {
 
 impl Deliveree<Notification> for Console {
     fn deliver(&self, batch: Batch<Notification>, report: Reporter) -> BoxFuture<()> {
-        let print = self.0.clone();
-        Box::pin(async move {
-            // All of them are on their way before the first is waited for, so that they are written together.
-            let printed: Vec<_> = batch.deliveries.iter().map(|d| (d.ticket, print(&line(d)))).collect();
-            drop(batch);
-            for (ticket, written) in printed {
-                let outcome = match written.await {
-                    Ok(()) => Outcome::Delivered(Detail::default()),
-                    Err(error) => Outcome::Retry { detail: Detail::error(format!("console: {error}")), after: None },
-                };
-                report.outcome(ticket, outcome);
-            }
-        })
+        print_all(&self.0, batch, report, notified)
     }
 
     fn limits(&self) -> BatchLimits {
@@ -46,8 +37,51 @@ impl Deliveree<Notification> for Console {
     }
 
     fn timeout(&self) -> Duration {
-        Duration::from_secs(5)
+        TIMEOUT
     }
+}
+
+impl Deliveree<Anonymous> for Console {
+    fn deliver(&self, batch: Batch<Anonymous>, report: Reporter) -> BoxFuture<()> {
+        print_all(&self.0, batch, report, anonymous)
+    }
+
+    fn limits(&self) -> BatchLimits {
+        BATCH
+    }
+
+    fn timeout(&self) -> Duration {
+        TIMEOUT
+    }
+}
+
+fn print_all<P: Payload>(
+    print: &Printer,
+    batch: Batch<P>,
+    report: Reporter,
+    line: fn(&Delivery<P>) -> String,
+) -> BoxFuture<()> {
+    let print = print.clone();
+    Box::pin(async move {
+        // All of them are on their way before the first is waited for, so that they are written together.
+        let printed: Vec<_> = batch.deliveries.iter().map(|d| (d.ticket, print(&line(d)))).collect();
+        drop(batch);
+        for (ticket, written) in printed {
+            let outcome = match written.await {
+                Ok(()) => Outcome::Delivered(Detail::default()),
+                Err(error) => Outcome::Retry { detail: Detail::error(format!("console: {error}")), after: None },
+            };
+            report.outcome(ticket, outcome);
+        }
+    })
+}
+
+/// `time type id [attempt=n] {"event",…}`
+fn anonymous(delivery: &Delivery<Anonymous>) -> String {
+    let payload = &delivery.payload;
+    let mut line = format!("{} {} {}", payload.at(), payload.event_type(), payload.id());
+    finish(&mut line, delivery.attempt, None, payload.bytes());
+    shorten(escape(&line))
 }
 
 /// The part of a notification that is printed.
@@ -58,7 +92,7 @@ struct Body<'a> {
 }
 
 /// `time type id [key=…] [tenant=…] [attempt=n] data`
-fn line(delivery: &Delivery<Notification>) -> String {
+fn notified(delivery: &Delivery<Notification>) -> String {
     let facts = delivery.facts();
     let mut line = String::with_capacity(256);
     // Writing to a string does not fail.
@@ -68,18 +102,24 @@ fn line(delivery: &Delivery<Notification>) -> String {
             let _ = write!(line, " {word}={value}");
         }
     }
-    if delivery.attempt > 1 {
-        let _ = write!(line, " attempt={}", delivery.attempt);
-    }
     let bytes = delivery.payload.bytes();
-    let data = serde_json::from_slice::<Body<'_>>(bytes).map(|body| body.data.get());
-    line.push(' ');
-    // Cut before it is escaped, so that the work is bounded too.
-    match data {
-        Ok(data) => line.push_str(&data[..data.floor_char_boundary(LINE_MAX)]),
-        Err(_) => line.push_str(&String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_MAX)])),
-    }
+    let data = serde_json::from_slice::<Body<'_>>(bytes).map(|body| body.data.get()).ok();
+    finish(&mut line, delivery.attempt, data, bytes);
     shorten(escape(&line))
+}
+
+/// Puts the attempt and the payload behind: `data`, or else all of its bytes, cut before they are escaped, so that the work
+/// is bounded too.
+fn finish(line: &mut String, attempt: u32, data: Option<&str>, bytes: &[u8]) {
+    if attempt > 1 {
+        // Writing to a string does not fail.
+        let _ = write!(line, " attempt={attempt}");
+    }
+    line.push(' ');
+    match data {
+        Some(data) => line.push_str(&data[..data.floor_char_boundary(LINE_MAX)]),
+        None => line.push_str(&String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_MAX)])),
+    }
 }
 
 /// Writes control characters, and those that turn the direction of text, as `\u{…}`: a line stays what it looks like.

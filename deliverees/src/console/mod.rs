@@ -7,6 +7,7 @@ pub use config::{ConsoleOptions, KEYS};
 
 use crate::registry::{Kind, Parsed};
 use deliver::Console;
+use posthaste_events::Takes;
 use std::sync::Arc;
 
 /// The kind as the table lists it.
@@ -15,9 +16,14 @@ pub fn kind() -> Kind {
     Kind {
         name: "console",
         keys: KEYS.known,
+        paths: &[],
         parse: Arc::new(|options, _guard| {
-            let shown = config::parse(options)?;
-            Ok(Parsed::notification(shown, |tools| Console::new(Arc::clone(&tools.print))))
+            let (takes, shown) = config::parse(options)?;
+            let make = |tools: &crate::Tools| Console::new(Arc::clone(&tools.print));
+            Ok(match takes {
+                Takes::Notification => Parsed::notification(shown, make),
+                Takes::Telemetry => Parsed::anonymous(shown, make),
+            })
         }),
     }
 }

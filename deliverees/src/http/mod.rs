@@ -7,6 +7,7 @@
 mod answer;
 mod client;
 mod connect;
+mod exchange;
 mod failure;
 mod pool;
 mod progress;
@@ -15,6 +16,7 @@ mod target;
 mod tls;
 
 pub use answer::{Answer, Enough};
+pub use exchange::{ANSWER_READ_MAX, End, Seen, signal};
 pub use failure::Failure;
 pub use progress::{Progress, Stage};
 pub use resolve::{Resolve, ResolveError, SystemResolver};
@@ -30,6 +32,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use surf::http::{Method, headers::HeaderName};
 use tls::Tls;
+
+/// Who we are to receivers.
+pub(crate) const USER_AGENT: &str =
+    concat!("Posthaste/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+
+/// Beside the timeout of an exchange: time to report it, before whoever called gives up on the whole call.
+pub(crate) const REPORT_TIME: Duration = Duration::from_millis(250);
 
 /// Bounds of the pool of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The options of a webhook: as they are written, and checked.
 
 use super::sign::Secret;
+use crate::endpoint::{headers, shown_headers, target, timeout};
 use crate::guard::Guard;
-use crate::http::{Target, TargetError};
+use crate::http::Target;
 use crate::options::{Keys, Options, Problem, Span, read};
-use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,14 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName as Name;
 
-/// How many headers of its own a webhook may have.
-const HEADERS_MAX: usize = 32;
-/// How long a header's name or value may be, in bytes.
-const HEADER_BYTES_MAX: usize = 4_096;
 /// How many secrets a webhook may have.
 const SECRETS_MAX: usize = 8;
-/// How long an attempt may take at most.
-const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// The keys of a webhook, and which of them hide their values.
 pub const KEYS: Keys = Keys {
@@ -81,11 +75,7 @@ impl Webhook {
         let target = written.url.as_deref().and_then(|url| target(url, written.https_only, guard, &mut problems));
         let secrets = secrets(written.secrets.as_deref(), &mut problems);
         let headers = headers(&written.headers, &mut problems);
-        let timeout = written.timeout.map_or(TIMEOUT, |span| span.0);
-        if timeout.is_zero() || timeout > TIMEOUT_MAX {
-            let what = format!("timeout = \"{}\" is not between 1ms and {}", Span(timeout), Span(TIMEOUT_MAX));
-            problems.push(Problem::new("timeout", what, "write a duration such as \"15s\""));
-        }
+        let timeout = timeout(written.timeout, &mut problems);
         check_format(written.format.as_deref(), &mut problems);
         for status in written.give_up_on.iter().filter(|status| !(300..600).contains(*status)) {
             let what = format!("give_up_on has {status}, which is no failure's status");
@@ -102,10 +92,9 @@ impl Webhook {
 
     /// The settings without anything secret.
     pub(super) fn shown(&self) -> Map<String, Value> {
-        let headers: Map<String, Value> = self.headers.iter().map(|(name, _)| shown_header(name)).collect();
         let shown = json!({
             "url": self.target.shown(),
-            "headers": headers,
+            "headers": shown_headers(&self.headers),
             "timeout": Span(self.timeout).to_string(),
             "format": "standard",
             "give_up_on": self.give_up_on,
@@ -123,33 +112,7 @@ impl Webhook {
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(15);
 const SECRET_HINT: &str = "write whsec_ and the base64 of 24 to 64 random bytes, best as \"env:NAME\" or \"file:PATH\"";
-
-fn target(url: &str, https_only: bool, guard: &Guard, problems: &mut Vec<Problem>) -> Option<Target> {
-    let target = match Target::parse(url) {
-        Ok(target) => target,
-        Err(error) => {
-            let hint = match error {
-                TargetError::Userinfo => "send the credentials in a header: headers = { authorization = \"env:NAME\" }",
-                TargetError::Fragment => "leave the fragment out, it is never sent",
-                _ => "write an absolute URL such as https://ops.example.com/hooks",
-            };
-            problems.push(Problem::new("url", format!("url {error}"), hint));
-            return None;
-        }
-    };
-    if https_only && !target.is_https() {
-        let what = format!("url = {:?} is not https, yet https_only is true", target.shown());
-        problems.push(Problem::new("url", what, "use an https URL, or leave https_only out"));
-    }
-    if let Some(refused) = target.literal().and_then(|address| guard.check(address).err()) {
-        let what = format!("url = {:?}: {refused}, which is refused", target.shown());
-        let hint = "use a public address, or open its network in [network] allow_networks";
-        problems.push(Problem::new("url", what, hint));
-    }
-    Some(target)
-}
 
 fn secrets(written: Option<&[String]>, problems: &mut Vec<Problem>) -> Vec<Secret> {
     let Some(written) = written else { return Vec::new() };
@@ -168,78 +131,6 @@ fn secrets(written: Option<&[String]>, problems: &mut Vec<Problem>) -> Vec<Secre
         }
     }
     read
-}
-
-/// Names that HTTP itself or a webhook of ours needs.
-const RESERVED: [&str; 17] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "trailers",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
-const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "posthaste-"];
-
-fn headers(written: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Vec<(Name, String)> {
-    if written.len() > HEADERS_MAX {
-        let what = format!("headers has {} headers, more than {HEADERS_MAX}", written.len());
-        problems.push(Problem::new("headers", what, "send less, or put it into the URL"));
-    }
-    let mut read: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in written {
-        let lower = name.to_ascii_lowercase();
-        match header_fault(&lower, value) {
-            Some((what, hint)) => {
-                problems.push(Problem::new(format!("headers.{name}"), format!("headers: {name:?} {what}"), hint));
-            }
-            None => {
-                if read.insert(lower, value.clone()).is_some() {
-                    let what = format!("headers: {name:?} is there twice, in other letters");
-                    problems.push(Problem::new(
-                        format!("headers.{name}"),
-                        what,
-                        "names of headers are the same in any case",
-                    ));
-                }
-            }
-        }
-    }
-    read.into_iter().map(|(name, value)| (Name::from(name.as_str()), value)).collect()
-}
-
-fn header_fault(lower: &str, value: &str) -> Option<(&'static str, &'static str)> {
-    if lower.len() > HEADER_BYTES_MAX || HeaderName::from_bytes(lower.as_bytes()).is_err() {
-        return Some(("is not a header's name", "use letters, digits and -"));
-    }
-    if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-        return Some(("is reserved", "HTTP or Posthaste sets this header; use another name"));
-    }
-    let visible = value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-    let trimmed = value.trim_matches([' ', '\t']).len() == value.len();
-    if !visible || !trimmed || value.len() > HEADER_BYTES_MAX || HeaderValue::from_str(value).is_err() {
-        let hint = "use visible ASCII, at most 4,096 bytes, no line end and no space around it";
-        return Some(("has a value that can not be sent", hint));
-    }
-    None
-}
-
-/// Stands for a header's value: any of them may open something, whatever its name.
-const MASK: &str = "…";
-
-fn shown_header(name: &Name) -> (String, Value) {
-    (name.as_str().to_owned(), MASK.into())
 }
 
 fn check_format(format: Option<&str>, problems: &mut Vec<Problem>) {

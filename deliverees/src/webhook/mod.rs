@@ -17,6 +17,7 @@ pub fn kind() -> Kind {
     Kind {
         name: "webhook",
         keys: KEYS.known,
+        paths: &[],
         parse: Arc::new(|options, guard| {
             let webhook = Arc::new(Webhook::parse(options, guard)?);
             let (shown, revealed) = (webhook.shown(), webhook.revealed());

@@ -3,9 +3,15 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod analytics;
+#[cfg(test)]
+mod anonymous;
+#[cfg(test)]
 mod arrives;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

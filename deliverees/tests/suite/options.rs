@@ -88,13 +88,121 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn what_is_not_built_yet_is_said_by_name() {
-    for (kind, options) in
-        [("webhook", json!({ "format": "cloudevents" })), ("console", json!({ "payload": "telemetry" }))]
-    {
-        let found = if kind == "webhook" { problems(&options) } else { parse(kind, &options).unwrap_err() };
-        assert!(found.len() == 1 && found[0].what.contains("not built yet"), "{found:?}");
+    let url = "https://collector.example.com/";
+    let mut asked = vec![("webhook", problems(&json!({ "format": "cloudevents" })))];
+    for backend in ["segment", "amplitude", "mixpanel", "ga4"] {
+        asked.push(("analytics", parse("analytics", &json!({ "backend": backend, "url": url })).unwrap_err()));
+    }
+    for (kind, found) in asked {
+        assert!(found.len() == 1 && found[0].what.contains("not built yet"), "{kind}: {found:?}");
     }
     assert_eq!(parse("console", &json!({ "payload": "braille" })).unwrap_err()[0].path, "payload");
+    assert_eq!(parse("analytics", &json!({ "backend": "pigeon", "url": url })).unwrap_err()[0].path, "backend");
+}
+
+/// Good options of a backend but for `change`; null takes a key out.
+fn backend(backend: &str, change: &Value) -> Value {
+    let mut options = json!({ "backend": backend });
+    match backend {
+        "file" => options["path"] = "telemetry.ndjson".into(),
+        _ => {
+            options["url"] = "https://collector.example.com/in/canary?token=canary"
+                .replace(if backend == "http" { "nothing" } else { "?token=canary" }, "")
+                .into()
+        }
+    }
+    if matches!(backend, "posthog" | "http") {
+        options["key"] = "phc_canary".into();
+    }
+    for (key, value) in change.as_object().unwrap() {
+        options[key] = value.clone();
+    }
+    let given = options.as_object_mut().unwrap();
+    given.retain(|_, value| !value.is_null());
+    options
+}
+
+#[test]
+fn a_wrong_option_of_analytics_is_named_by_its_path() {
+    let rows = [
+        ("posthog", json!({ "backend": null }), "backend"),
+        ("posthog", json!({ "backend": 5 }), "backend"),
+        ("posthog", json!({ "url": null }), "url"),
+        ("posthog", json!({ "url": "https://user:canary@collector.example.com/" }), "url"),
+        ("posthog", json!({ "url": "https://collector.example.com/canary?a=b" }), "url"),
+        ("posthog", json!({ "url": format!("https://collector.example.com/{}", "a".repeat(2_015)) }), "url"),
+        ("otlp", json!({ "url": "http://10.0.0.1/canary" }), "url"),
+        ("http", json!({ "url": "http://collector.example.com/", "https_only": true }), "url"),
+        ("posthog", json!({ "key": null }), "key"),
+        ("posthog", json!({ "key": "" }), "key"),
+        ("posthog", json!({ "key": ["canary"] }), "key"),
+        ("http", json!({ "key": "can ary\n" }), "key"),
+        ("otlp", json!({ "key": "canary" }), "key"),
+        ("http", json!({ "headers": { "Authorization": "canary" } }), "headers"),
+        ("http", json!({ "headers": { "content-encoding": "canary" } }), "headers.content-encoding"),
+        ("http", json!({ "gzip": "yes" }), "gzip"),
+        ("http", json!({ "path": "x" }), "path"),
+        ("http", json!({ "rotate": "1MiB" }), "rotate"),
+        ("file", json!({ "url": "https://collector.example.com/canary" }), "url"),
+        ("file", json!({ "key": "canary" }), "key"),
+        ("file", json!({ "path": null }), "path"),
+        ("file", json!({ "path": "" }), "path"),
+        ("file", json!({ "path": "/" }), "path"),
+        ("file", json!({ "path": "data/" }), "path"),
+        ("file", json!({ "path": "a\u{0}b" }), "path"),
+        ("file", json!({ "rotate": "1B" }), "rotate"),
+        ("file", json!({ "rotate": 5 }), "rotate"),
+        ("file", json!({ "keep": 0 }), "keep"),
+        ("file", json!({ "keep": 1_001 }), "keep"),
+        ("http", json!({ "batch": { "events": 0 } }), "batch.events"),
+        ("http", json!({ "batch": { "events": 1_001 } }), "batch.events"),
+        ("http", json!({ "batch": { "bytes": "0B" } }), "batch.bytes"),
+        ("http", json!({ "batch": { "bytes": "5MiB" } }), "batch.bytes"),
+        ("http", json!({ "batch": { "bytes": 5 } }), "batch"),
+        ("http", json!({ "batch": { "wait": "61s" } }), "batch.wait"),
+        ("http", json!({ "batch": { "evnts": 5 } }), "batch"),
+        ("posthog", json!({ "event_max": "901KiB" }), "event_max"),
+        ("http", json!({ "event_max": "0B" }), "event_max"),
+        ("http", json!({ "timeout": "0s" }), "timeout"),
+        ("http", json!({ "timeout": "11m" }), "timeout"),
+        ("http", json!({ "urll": "x" }), "urll"),
+    ];
+    for (name, change, path) in rows {
+        let found = parse("analytics", &backend(name, &change)).err().unwrap_or_default();
+        assert_eq!(found.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), [path], "{name} {change}: {found:?}");
+        let text = format!("{found:?}");
+        assert!(!text.contains("canary") && !found[0].hint.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_shown_of_analytics_has_no_secret() {
+    let batch = json!({ "events": 100, "bytes": "400KiB", "wait": "1s" });
+    let shown = |name, change| {
+        let parsed = parse("analytics", &backend(name, &change)).unwrap();
+        assert!(!format!("{parsed:?}").contains("canary"));
+        (Value::Object(parsed.shown), Value::Object(parsed.revealed))
+    };
+    let posthog = json!({
+        "backend": "posthog", "url": "https://collector.example.com", "key": "…", "headers": {}, "https_only": false,
+        "gzip": true, "batch": batch, "event_max": "900KiB", "timeout": "15s",
+    });
+    let revealed = json!({ "url": "https://collector.example.com/in/canary" });
+    assert_eq!(shown("posthog", json!({})), (posthog, revealed));
+    let http = json!({
+        "backend": "http", "url": "https://collector.example.com", "headers": { "x-api-key": "…" }, "https_only": true,
+        "gzip": false, "batch": { "events": 1_000, "bytes": "1KiB", "wait": "0ms" }, "event_max": "32KiB", "timeout": "3s",
+    });
+    let change = json!({
+        "key": null, "headers": { "x-api-key": "canary" }, "https_only": true, "event_max": "32KiB", "timeout": "3s",
+        "batch": { "events": 1_000, "bytes": "1KiB", "wait": "0ms" },
+    });
+    assert_eq!(shown("http", change).0, http);
+    let file = json!({
+        "backend": "file", "path": "telemetry.ndjson", "rotate": "64MiB", "keep": 8, "batch": batch, "event_max": "1MiB",
+        "timeout": "15s",
+    });
+    assert_eq!(shown("file", json!({})), (file, json!({})));
 }
 
 #[test]
@@ -125,6 +233,7 @@ fn a_third_partys_kind_joins_the_table() {
     let pigeon = Kind {
         name: "pigeon",
         keys: &["loft"],
+        paths: &[],
         parse: Arc::new(|options, _| {
             let loft = options
                 .get("loft")
@@ -140,7 +249,7 @@ fn a_third_partys_kind_joins_the_table() {
         }),
     };
     let kinds = Kinds::built_in().with(pigeon);
-    assert_eq!(kinds.names().collect::<Vec<_>>(), ["console", "pigeon", "webhook"]);
+    assert_eq!(kinds.names().collect::<Vec<_>>(), ["analytics", "console", "pigeon", "webhook"]);
     let parse = &kinds.get("pigeon").unwrap().parse;
     assert_eq!(parse(&serde_json::Map::new(), &Guard::default()).unwrap_err()[0].path, "loft");
     assert!(kinds.get("owl").is_none());

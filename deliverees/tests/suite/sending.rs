@@ -139,6 +139,20 @@ impl Reported {
     }
 }
 
+/// Somewhere to report to, and what was reported there.
+pub(crate) fn collecting() -> (Arc<Mutex<Reported>>, Reporter) {
+    let reported = Arc::new(Mutex::new(Reported::default()));
+    let taken = Arc::clone(&reported);
+    let report = Reporter::new(move |report| {
+        let mut reported = taken.lock().unwrap();
+        match report {
+            Report::Outcome(ticket, outcome) => reported.outcomes.push((ticket, outcome)),
+            Report::Signal(signal) => reported.signals.push(signal),
+        }
+    });
+    (reported, report)
+}
+
 /// Hands a batch to a deliveree, as an actor would.
 pub(crate) async fn deliver(to: &AnyDeliveree, deliveries: Vec<Delivery<Notification>>) -> Reported {
     deliver_within(to, deliveries, to.timeout()).await
@@ -150,15 +164,7 @@ pub(crate) async fn deliver_within(
     deliveries: Vec<Delivery<Notification>>,
     deadline: Duration,
 ) -> Reported {
-    let reported = Arc::new(Mutex::new(Reported::default()));
-    let taken = Arc::clone(&reported);
-    let report = Reporter::new(move |report| {
-        let mut reported = taken.lock().unwrap();
-        match report {
-            Report::Outcome(ticket, outcome) => reported.outcomes.push((ticket, outcome)),
-            Report::Signal(signal) => reported.signals.push(signal),
-        }
-    });
+    let (reported, report) = collecting();
     let AnyDeliveree::Notification(deliveree) = to else { panic!("not a deliveree of notifications") };
     deliveree.deliver(Batch { deliveries, deadline }, report).await;
     let reported = reported.lock().unwrap();

@@ -8,6 +8,7 @@ use super::declare::{
     At, Declarations, EventDeclaration, FIELDS_MAX, Fault, FieldDeclaration, FieldKind, LAYERS_DEEP_MAX,
     LayerDeclaration, Rule, TYPES_MAX,
 };
+use super::rules::Plan;
 use super::shape::{Inside, Node};
 use super::{Declared, fields, grow};
 use crate::EventType;
@@ -244,7 +245,7 @@ impl<'d> Compiler<'d> {
         events: &'d [EventDeclaration],
         layers: &[Option<Built>],
     ) -> BTreeMap<EventType, Declared> {
-        let (mut types, bare) = (BTreeMap::new(), base());
+        let (mut types, mut plans, bare) = (BTreeMap::new(), BTreeMap::new(), base());
         for (index, event) in events.iter().enumerate() {
             let site = Site { layer: false, index };
             let name = self.event_type(site, event, &types);
@@ -272,7 +273,10 @@ impl<'d> Compiler<'d> {
                 self.hold_example(site, event, &built.shape);
             }
             if let Some(name) = name {
-                types.insert(name, declared(event, built));
+                // Types that share a tree share what leaves of it. A tree of `types` lives as long as its address is here.
+                let plan = plans.entry(Arc::as_ptr(&built.shape)).or_insert_with(|| Arc::new(Plan::of(&built.shape)));
+                let plan = Arc::clone(plan);
+                types.insert(name, declared(event, built, plan));
             }
         }
         types
@@ -427,7 +431,7 @@ fn base() -> Built {
     Built { shape: Arc::new(top), sound: true, ..Built::default() }
 }
 
-fn declared(event: &EventDeclaration, built: Built) -> Declared {
+fn declared(event: &EventDeclaration, built: Built, plan: Arc<Plan>) -> Declared {
     let Built { shape, layers, .. } = built;
     Declared {
         title: event.title.clone(),
@@ -437,7 +441,7 @@ fn declared(event: &EventDeclaration, built: Built) -> Declared {
         audience: event.audience,
         example: event.example.clone(),
         shape,
-        plan: Arc::default(),
+        plan,
     }
 }
 

@@ -199,6 +199,14 @@ impl Declared {
         self.plan.relay(event_type, properties, derived)
     }
 
+    /// The same type, of which what stands at `path` (names with dots between) leaves as it is: the control of the test of
+    /// anonymity. Its telemetry schema is still the right one.
+    #[cfg(feature = "fault-injection")]
+    #[must_use]
+    pub fn leaking(&self, path: &str) -> Self {
+        Self { plan: Arc::new(Plan::of(&self.shape).leaking(path)), ..self.clone() }
+    }
+
     /// The JSON Schema (2020-12) of the notification's `data`.
     #[must_use]
     pub fn schema(&self) -> Value {

@@ -18,8 +18,10 @@ impl Plan {
         let mut dropped = Vec::new();
         let mut writer = Writer::of(event_type);
         let mut hears = Dropped::below("/properties", &mut dropped);
+        hears.object(properties);
         writer.tree("event_properties", |w| write_kept(&self.kept, properties, w, &mut hears));
         let mut hears = Dropped::below("/derived_properties", &mut dropped);
+        hears.object(derived);
         writer.tree("derived_properties", |w| write_claimed(&self.derived, derived, w, &mut hears));
         (writer.done(), dropped)
     }
@@ -36,6 +38,13 @@ struct Dropped<'a> {
 impl<'a> Dropped<'a> {
     fn below(root: &str, dropped: &'a mut Vec<String>) -> Self {
         Self { pointer: root.to_owned(), steps: Vec::new(), dropped }
+    }
+
+    /// What is no object is left out as a whole.
+    fn object(&mut self, value: &Value) {
+        if !value.is_object() {
+            self.left_out();
+        }
     }
 }
 

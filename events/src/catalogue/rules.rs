@@ -4,6 +4,8 @@
 //! properties, `relay` over what a client brings, `telemetry_schema` describes it. A rule that does not fit its field is
 //! a fault of the catalogue, found elsewhere; here nothing leaves by it.
 
+#[cfg(feature = "fault-injection")]
+mod leak;
 mod numbers;
 mod words;
 
@@ -42,6 +44,9 @@ pub(super) enum Kept {
         /// What is declared of it.
         field: Arc<FieldDeclaration>,
     },
+    /// A value of any kind: what must never be.
+    #[cfg(feature = "fault-injection")]
+    Leaking,
 }
 
 /// Which values may leave as they are.
@@ -252,14 +257,14 @@ fn collect(node: &Node, path: &mut Vec<Step>, into: &mut Vec<(Word, Derived)>) {
     {
         place(into, path, measure, field);
     }
-    let mut below = |step, node| {
+    let mut below = |step, node: &Node| {
         path.push(step);
         collect(node, path, into);
         path.pop();
     };
     match &node.inside {
         Inside::Nothing => {}
-        Inside::Names(names) => names.iter().for_each(|(name, node)| below(Step::Name(name.as_ref().into()), node)),
+        Inside::Names(names) => names.iter().for_each(|(name, node)| below(Step::Name((**name).into()), node)),
         Inside::Each(entry) => below(Step::Each, entry),
     }
 }
@@ -285,7 +290,7 @@ fn place(mut into: &mut Vec<(Word, Derived)>, path: &[Step], measure: Measure, f
 }
 
 /// The member of this name, made where there is none; members stay sorted.
-fn member<'a>(members: &'a mut Vec<(Word, Derived)>, name: &str, made: impl FnOnce() -> Derived) -> &'a mut Derived {
+fn member<'a, T>(members: &'a mut Vec<(Word, T)>, name: &str, made: impl FnOnce() -> T) -> &'a mut T {
     let at = members.binary_search_by(|(word, _)| word.raw().cmp(name)).unwrap_or_else(|at| {
         members.insert(at, (Word::declared(name), made()));
         at

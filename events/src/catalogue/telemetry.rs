@@ -111,6 +111,12 @@ impl Writer {
         self.0.push_str(if truth { "true" } else { "false" });
     }
 
+    /// Anything at all: what must never be.
+    #[cfg(feature = "fault-injection")]
+    fn leak(&mut self, value: &Value) {
+        let _ = write!(self.0, "{value}");
+    }
+
     /// Null.
     pub(super) fn null(&mut self) {
         self.0.push_str("null");
@@ -182,6 +188,11 @@ impl Kept {
             }
             (Self::Value { field, .. }, Value::Null) if field.nullable => {
                 writer.null();
+                true
+            }
+            #[cfg(feature = "fault-injection")]
+            (Self::Leaking, _) => {
+                writer.leak(value);
                 true
             }
             (Self::Value { allowed, .. }, _) if allowed.write(value, writer) => true,
@@ -393,3 +404,6 @@ fn visit<'a>(at: &'a Value, path: &[Step], show: &mut dyn FnMut(&'a Value)) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

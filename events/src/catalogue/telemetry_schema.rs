@@ -32,6 +32,8 @@ impl Kept {
         match self {
             Self::Object(members) => object(members, Self::schema),
             Self::List(entry) => json!({ "type": "array", "items": entry.schema() }),
+            #[cfg(feature = "fault-injection")]
+            Self::Leaking => Value::Bool(false),
             Self::Value { allowed, field } => described(allowed.schema(field), field),
         }
     }

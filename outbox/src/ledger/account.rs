@@ -138,9 +138,9 @@ impl Account {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Up to `count` deliveries that it is owed and that are not given out, in any order.
+    /// Up to `count` deliveries that it is owed, those given out included, in any order.
     pub(crate) fn some_owed(&self, count: usize) -> Vec<u64> {
-        self.waiting.keys().copied().chain(self.fresh.iter()).take(count).collect()
+        self.waiting.keys().chain(self.leased.keys()).copied().chain(self.fresh.iter()).take(count).collect()
     }
 
     /// Adds the sequences between two, both included, of which it is owed something.

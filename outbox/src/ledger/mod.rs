@@ -386,6 +386,14 @@ impl Ledger {
         gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
     }
 
+    /// Up to `count` deliveries that a subscription is owed, and whether there are more.
+    pub(crate) fn some_owed(&self, id: SubscriptionId, count: usize) -> (Vec<(SubscriptionId, u64)>, bool) {
+        let Some(account) = self.accounts.get(&id) else { return (Vec::new(), false) };
+        let some: Vec<_> = account.some_owed(count).into_iter().map(|sequence| (id, sequence)).collect();
+        let more = account.owed() > some.len() as u64;
+        (some, more)
+    }
+
     /// Drops subscriptions that have been unlisted for longer than `age` and are owed nothing.
     pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64) {
         let gone = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= age);

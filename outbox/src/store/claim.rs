@@ -8,9 +8,9 @@ use crate::disk::DiskError;
 use crate::ledger::{Listing, Place, Progress, Stand, Taken};
 use crate::query::EventRow;
 use crate::steps;
-use crate::story::{self, Entry};
+use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
-use crate::{Answer, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Want, Wish};
+use crate::{Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Want, Wish};
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -301,17 +301,33 @@ impl Store {
         let at = self.moment();
         let mut inner = self.inner();
         let beyond = inner.ledger.beyond_grace(at.now, millis(self.limits.grace), count);
-        for (subscription, sequence) in &beyond {
-            let progress = inner.ledger.look(*subscription, *sequence).map(|(_, p)| p).unwrap_or_default();
-            if let Some(entry) = steps::end_of_grace(progress, at) {
-                inner.enter((*sequence, *subscription), entry);
-            }
-        }
+        inner.cancel(&beyond, UNLISTED, at);
         beyond.len()
+    }
+
+    /// Cancels up to `count` deliveries that a subscription is owed; durable once what waits to be written is.
+    pub(crate) fn cancel_owed(&self, subscription: SubscriptionId, reason: &str, count: usize) -> Cancelled {
+        let at = self.moment();
+        let mut inner = self.inner();
+        inner.ledger.end_leases(at.now);
+        let (owed, more) = inner.ledger.some_owed(subscription, count);
+        inner.cancel(&owed, reason, at);
+        Cancelled { count: owed.len() as u64, more }
     }
 }
 
 impl super::Inner {
+    /// Cancels deliveries that are owed; a lease on one goes on.
+    fn cancel(&mut self, owed: &[(SubscriptionId, u64)], reason: &str, at: steps::Moment) {
+        for (subscription, sequence) in owed.iter().copied() {
+            let progress = self.ledger.look(subscription, sequence).map(|(_, p)| p).unwrap_or_default();
+            if let Some(entry) = steps::cancelled(progress, reason, at) {
+                self.ledger.apply_wish(subscription, sequence, entry.progress(), entry.stand());
+                self.overlay.push(sequence, subscription, entry);
+            }
+        }
+    }
+
     /// Lets an entry take effect, and has it written with the next batch.
     fn enter(&mut self, about: (u64, SubscriptionId), entry: Entry) {
         self.ledger.apply(about.1, about.0, entry.progress(), entry.stand());

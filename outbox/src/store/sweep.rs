@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How many deliveries one call cancels at most.
-const CANCELLED_MAX: usize = 1_000;
+pub(crate) const CANCELLED_MAX: usize = 1_000;
 /// How many bytes are carried with one sync.
 const CARRIED_AT_ONCE: usize = 1 << 20;
 

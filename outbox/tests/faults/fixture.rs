@@ -51,7 +51,14 @@ pub(crate) fn event(body: &str, owed: &[SubscriptionId]) -> Prepared {
         recorded_at: Timestamp::from_millis(i64::try_from(START).unwrap()),
     };
     let payloads = Payloads::restored(Some(body.to_owned().into()), None);
-    Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.to_vec(), quarantined: None }
+    Prepared {
+        facts: Arc::new(facts),
+        idempotency: None,
+        payloads,
+        owed: owed.to_vec(),
+        quarantined: None,
+        unnotified: None,
+    }
 }
 
 /// The same with an idempotency key.

@@ -121,7 +121,14 @@ pub(crate) fn event(body: &str, owed: &[SubscriptionId]) -> Prepared {
         recorded_at: Timestamp::from_millis(START),
     };
     let payloads = Payloads::restored(Some(body.to_owned().into()), None);
-    Prepared { facts: Arc::new(facts), idempotency: None, payloads, owed: owed.to_vec(), quarantined: None }
+    Prepared {
+        facts: Arc::new(facts),
+        idempotency: None,
+        payloads,
+        owed: owed.to_vec(),
+        quarantined: None,
+        unnotified: None,
+    }
 }
 
 /// The same with an idempotency key.

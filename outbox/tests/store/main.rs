@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cancelling;
 mod faults;
 mod fixture;
 mod full;
@@ -19,6 +20,7 @@ use fixture::Stores;
 
 /// Every promise, wherever it stands.
 mod all {
+    pub(crate) use crate::cancelling::*;
     pub(crate) use crate::listings::*;
     pub(crate) use crate::promises::*;
     pub(crate) use crate::wishes::*;
@@ -72,6 +74,10 @@ conformance! {
     held_time_does_not_count_as_owed,
     an_unlisted_subscription_is_held_for_its_grace_and_goes_on_when_listed_again,
     what_is_owed_past_the_grace_is_cancelled,
+    everything_that_a_subscription_is_owed_can_be_cancelled_and_nothing_of_another,
+    more_than_a_piece_of_what_is_owed_is_cancelled_piece_by_piece,
+    a_lease_on_what_was_cancelled_with_all_goes_on_and_an_arrival_wins,
+    an_event_with_either_payload_or_none_comes_back_as_it_was,
     a_person_can_have_a_dead_one_tried_again,
     a_person_can_cancel_what_is_owed_even_while_it_is_tried,
     what_comes_of_the_attempt_at_a_cancelled_one_is_kept_and_an_arrival_wins,

@@ -57,6 +57,10 @@ impl Outbox for Stepped {
         self.drive(self.outbox.ask(delivery, wish))
     }
 
+    fn cancel_owed(&self, id: SubscriptionId, reason: String) -> BoxFuture<Result<Cancelled, StoreError>> {
+        self.drive(self.outbox.cancel_owed(id, reason))
+    }
+
     fn set_standing(&self, id: SubscriptionId, standing: Standing) -> BoxFuture<Result<Option<Standing>, StoreError>> {
         self.drive(self.outbox.set_standing(id, standing))
     }

@@ -107,7 +107,8 @@ impl World {
                 self.clock.forward(by);
                 true
             }
-            92..=95 => self.outbox().sweep(Duration::from_secs(1)).await.is_ok(),
+            92..=93 => self.cancel_owed().await,
+            94..=95 => self.outbox().sweep(Duration::from_secs(1)).await.is_ok(),
             _ => self.repeat().await,
         }
     }
@@ -280,6 +281,25 @@ impl World {
                 false
             }
         }
+    }
+
+    /// Cancels all that a subscription is owed.
+    async fn cancel_owed(&mut self) -> bool {
+        let id = self.subscriptions[self.dice.random_range(0..self.subscriptions.len())];
+        let owed: Vec<EventId> = self.model.owed().into_iter().filter(|(_, s)| *s == id).map(|(e, _)| e).collect();
+        let answer = self.outbox().cancel_owed(id, "off".into()).await;
+        for event in &owed {
+            let history = self.model.delivery(*event, id);
+            let after = Stands { state: State::Cancelled, ..*history.latest() };
+            match answer {
+                Ok(_) => history.push(after),
+                Err(_) => self.resolve(*event, id, after).await,
+            }
+        }
+        let Ok(cancelled) = answer else { return false };
+        assert_eq!(cancelled, Cancelled { count: owed.len() as u64, more: false });
+        self.model.durable();
+        true
     }
 
     /// Finds out whether a wish whose answer was an error was done all the same.

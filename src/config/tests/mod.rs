@@ -2,10 +2,12 @@
 //! no secret is shown.
 
 mod catalogue;
+mod conditions;
 mod docs;
 mod fuzz;
 mod mistakes;
 mod shipped;
+mod telemetry;
 mod whole;
 
 use super::*;

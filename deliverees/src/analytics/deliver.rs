@@ -1,0 +1,166 @@
+//! Sends batches: as few requests as their size allows, more where one is refused, all within one deadline.
+
+use super::backend::Others;
+use super::config::{Batching, Endpoint};
+use super::plan::Plan;
+use super::verdict::{Pause, Verdict, judge};
+use super::written::{Written, write};
+use crate::http::{ANSWER_READ_MAX, Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use posthaste_events::outcome::Detail;
+use posthaste_events::seams::Clock;
+use posthaste_events::{Anonymous, Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Outcome, Reporter};
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+use surf::http::headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT as USER_AGENT_NAME};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// Shorter bodies gain nothing by compression.
+const GZIP_MIN: usize = 1_024;
+/// Longer bodies are compressed where they hold nobody up.
+const GZIP_ASIDE_MIN: usize = 64 * 1024;
+
+/// The deliveree of one backend that is posted to.
+pub(super) struct Sender(Arc<Parts>);
+
+struct Parts {
+    endpoint: Arc<Endpoint>,
+    batching: Batching,
+    http: Http,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sender {
+    pub(super) fn new(endpoint: Arc<Endpoint>, batching: Batching, http: Http, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Parts { endpoint, batching, http, clock }))
+    }
+}
+
+impl Deliveree<Anonymous> for Sender {
+    fn deliver(&self, batch: Batch<Anonymous>, report: Reporter) -> BoxFuture<()> {
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move {
+            let deadline = Instant::now() + batch.deadline.min(parts.batching.timeout);
+            parts.send(&batch.deliveries, deadline, &report).await;
+        })
+    }
+
+    fn limits(&self) -> BatchLimits {
+        self.0.batching.limits
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.batching.timeout + REPORT_TIME
+    }
+}
+
+impl Parts {
+    async fn send(&self, deliveries: &[Delivery<Anonymous>], deadline: Instant, report: &Reporter) {
+        let events = write(deliveries, self.batching.event_max, report, |event| self.endpoint.backend.event(event));
+        let sizes: Vec<usize> = events.iter().map(|event| event.bytes.len()).collect();
+        let mut plan = Plan::new(&sizes, self.batching.limits.events, self.batching.limits.bytes);
+        let mut pause = None;
+        while pause.is_none()
+            && let Some(group) = plan.next()
+        {
+            let asked: Vec<&Written<'_>> = group.iter().map(|at| &events[*at]).collect();
+            match self.ask(&asked, deadline).await {
+                Verdict::Taken(detail) => settle(&asked, report, || Outcome::Delivered(detail.clone())),
+                Verdict::Never(detail) => settle(&asked, report, || Outcome::Rejected(detail.clone())),
+                Verdict::Refused(detail) if group.len() == 1 => {
+                    settle(&asked, report, || Outcome::Rejected(detail.clone()));
+                }
+                Verdict::Refused(_) => plan.halve(group),
+                Verdict::Named { detail, refused, others } => {
+                    for (at, why) in &refused {
+                        let detail = Detail { error: Detail::error(format!("refused: {why}")).error, ..detail.clone() };
+                        report.outcome(asked[*at].ticket, Outcome::Rejected(detail));
+                    }
+                    let named = |at: usize| refused.iter().any(|(refused, _)| *refused == at);
+                    let left: Vec<usize> = (0..group.len()).filter(|at| !named(*at)).collect();
+                    match others {
+                        Others::Again => plan.again(left.into_iter().map(|at| group[at]).collect()),
+                        Others::Taken => {
+                            let taken: Vec<&Written<'_>> = left.into_iter().map(|at| asked[at]).collect();
+                            settle(&taken, report, || Outcome::Delivered(detail.clone()));
+                        }
+                    }
+                }
+                Verdict::Later(why) => {
+                    // First what holds back the others, so that none of them starts in between.
+                    if let Some(signal) = why.signal.clone() {
+                        report.signal(signal);
+                    }
+                    settle(&asked, report, || put_off(&why));
+                    pause = Some(why);
+                }
+            }
+        }
+        let why = pause.unwrap_or_else(|| Pause::of("refused: the receiver asked for the same again and again", false));
+        let words = why.detail.error.as_deref().unwrap_or_default();
+        let unsent = Pause { detail: Detail::error(format!("not sent, after another: {words}")), ..why.clone() };
+        let rest: Vec<&Written<'_>> = plan.rest().into_iter().map(|at| &events[at]).collect();
+        settle(&rest, report, || put_off(&unsent));
+    }
+
+    /// Sends one request with these events and judges its answer.
+    async fn ask(&self, events: &[&Written<'_>], deadline: Instant) -> Verdict {
+        if Instant::now() >= deadline {
+            return Verdict::Later(Pause::of("timeout: the time of the call was over", false));
+        }
+        let pieces: Vec<&[u8]> = events.iter().map(|event| event.bytes.as_slice()).collect();
+        let body = self.endpoint.backend.body(&pieces);
+        let (body, encoding) = match self.compress(body).await {
+            Ok(written) => written,
+            Err(error) => return Verdict::Later(Pause::of(format!("gzip: {error}"), true)),
+        };
+        let target = Arc::clone(&self.endpoint.target);
+        let outgoing = Outgoing { target, headers: self.headers(encoding), body, progress: Progress::default() };
+        let (seen, end) = self.http.exchange(outgoing, Seen::keeping(ANSWER_READ_MAX), deadline).await;
+        let ids: Vec<&str> = events.iter().map(|event| event.id).collect();
+        judge(self.endpoint.backend.as_ref(), &seen, end, &ids, self.clock.wall())
+    }
+
+    async fn compress(&self, body: Vec<u8>) -> io::Result<(Bytes, Option<&'static str>)> {
+        if !self.endpoint.gzip || body.len() < GZIP_MIN {
+            return Ok((body.into(), None));
+        }
+        let compressed = if body.len() < GZIP_ASIDE_MIN {
+            gzip(&body)
+        } else {
+            spawn_blocking(move || gzip(&body)).await.map_err(io::Error::other)?
+        };
+        Ok((compressed?.into(), Some("gzip")))
+    }
+
+    fn headers(&self, encoding: Option<&'static str>) -> Vec<(HeaderName, String)> {
+        let backend = &self.endpoint.backend;
+        let authorization = backend.authorization().map(|value| (surf::http::headers::AUTHORIZATION, value));
+        let encoding = encoding.map(|encoding| (CONTENT_ENCODING, encoding.to_owned()));
+        let ours = [(USER_AGENT_NAME, USER_AGENT.to_owned()), (CONTENT_TYPE, backend.content_type().to_owned())];
+        // Ours come last: even a name that slipped through the config could not replace one.
+        let own = self.endpoint.headers.iter().cloned();
+        own.chain(ours).chain(authorization).chain(encoding).collect()
+    }
+}
+
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+fn settle(events: &[&Written<'_>], report: &Reporter, outcome: impl Fn() -> Outcome) {
+    for event in events {
+        report.outcome(event.ticket, outcome());
+    }
+}
+
+fn put_off(why: &Pause) -> Outcome {
+    let detail = why.detail.clone();
+    if why.ours { Outcome::Unattempted(detail) } else { Outcome::Retry { detail, after: why.after } }
+}

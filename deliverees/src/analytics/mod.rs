@@ -1,0 +1,55 @@
+//! The `analytics` kind: sends what is anonymous to one of several backends, in batches.
+//!
+//! Written once, for every backend: how large a batch may be, which event is too large, compression, one deadline for a
+//! whole call, what an answer means for each event, and the halving of a batch that was refused as a whole, so that one
+//! bad event costs itself alone. A [`backend`] knows only its wire format: how an event and a request are written, and
+//! what its protocol says in an answer. Each is one file and one line in [`backend::BACKENDS`].
+//!
+//! The backend `file` posts nothing; it is a deliveree of its own beside the one that posts.
+
+mod backend;
+mod config;
+mod deliver;
+mod file;
+mod otlp;
+mod plain;
+mod plan;
+mod posthog;
+mod verdict;
+mod written;
+
+pub use config::{AnalyticsOptions, BatchOptions, KEYS};
+
+use crate::registry::{Kind, Parsed};
+use config::{Analytics, To};
+use deliver::Sender;
+use file::Writer;
+use std::sync::Arc;
+
+/// The kind as the table lists it.
+#[must_use]
+pub fn kind() -> Kind {
+    Kind {
+        name: "analytics",
+        keys: KEYS.known,
+        paths: &["path"],
+        parse: Arc::new(|options, guard| {
+            let analytics = Analytics::parse(options, guard)?;
+            let (shown, revealed) = (analytics.shown(), analytics.revealed());
+            let Analytics { bounds, to } = analytics;
+            Ok(match to {
+                To::Http(endpoint) => {
+                    let endpoint = Arc::new(endpoint);
+                    Parsed::anonymous(shown, move |tools: &crate::Tools| {
+                        Sender::new(Arc::clone(&endpoint), bounds, tools.http.clone(), Arc::clone(&tools.clock))
+                    })
+                }
+                To::File(file) => {
+                    let file = Arc::new(file);
+                    Parsed::anonymous(shown, move |_: &crate::Tools| Writer::new(Arc::clone(&file), bounds))
+                }
+            }
+            .revealing(revealed))
+        }),
+    }
+}
