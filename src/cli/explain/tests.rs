@@ -46,7 +46,11 @@ fn catalogue(undeclared: Undeclared) -> Catalogue {
     let words = ["PENDING", "SUCCESS", "FAILURE"].map(Value::from).to_vec();
     let project = vec![
         FieldDeclaration { required: true, identity: true, ..field("uuid", FieldKind::String) },
-        FieldDeclaration { sensitive: true, description: Some("What a *person* calls it".into()), ..field("name", FieldKind::String) },
+        FieldDeclaration {
+            sensitive: true,
+            description: Some("What a *person* calls it".into()),
+            ..field("name", FieldKind::String)
+        },
     ];
     let job = vec![
         FieldDeclaration { values: words, rule: Rule::Keep, ..field("status", FieldKind::String) },
