@@ -156,3 +156,20 @@ fn with_telemetry_off_nothing_is_said_to_leave() {
     let text = printed(&config, Some("project:job:failed"), Format::Text);
     assert!(text.contains("telemetry: nothing leaves") && !text.contains("numbers"), "{text}");
 }
+
+/// The page of what leaves, held equal to what the command says of the shipped files. `POSTHASTE_RENEW=1` writes it anew.
+#[test]
+fn the_page_of_an_example_is_what_explain_says_of_it() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = ["examples/orchest/config.toml", "config.toml"].map(|file| root.join(file));
+    let file = example.iter().find(|file| file.exists()).unwrap();
+    let env: Env = [("POSTHOG_KEY", "phc_x")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let config = config::load(file, &env).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let page = printed(&config, None, Format::Markdown) + "\n";
+    let path = root.join("docs/telemetry-example.md");
+    if environment().get("POSTHASTE_RENEW").is_some_and(|renew| renew == "1") {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == page, "docs/telemetry-example.md is not what `explain` says: POSTHASTE_RENEW=1 writes it anew");
+}
