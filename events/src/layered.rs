@@ -443,3 +443,6 @@ fn merge(into: &mut Values, own: Values) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

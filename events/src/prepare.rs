@@ -5,6 +5,7 @@
 use crate::catalogue::declare::Audience;
 use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
+use crate::layered::Attempted;
 use crate::matching::{Target, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
 use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
@@ -95,7 +96,18 @@ impl Snapshot {
     /// [`Unfit`] says what is wrong with it.
     pub fn prepare(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
         let declared = self.catalogue.admit(&draft.event_type)?;
-        self.build(draft, declared, Origin::Record, now)
+        self.build(draft, declared, Origin::Record, Fit::Must, now)
+    }
+
+    /// Prepares an event that was built in Rust, whatever came of building it: one that failed, or whose values do not
+    /// fit, is recorded and notified as far as it goes, and quarantined.
+    ///
+    /// # Errors
+    /// [`Unfit`] as for any other, but never [`Unfit::Misfits`].
+    pub fn prepare_attempted(&self, attempted: Attempted, now: Timestamp) -> Result<Prepared, Unfit> {
+        let Attempted { draft, failure } = attempted;
+        let declared = self.catalogue.admit(&draft.event_type)?;
+        self.build(draft, declared, Origin::Record, Fit::Tried(failure.map(|why| why.to_string())), now)
     }
 
     /// Prepares one of the daemon's own events.
@@ -103,7 +115,7 @@ impl Snapshot {
     /// # Errors
     /// [`Unfit`] as for any other, but the catalogue is not asked.
     pub fn prepare_ours(&self, draft: Draft, now: Timestamp) -> Result<Prepared, Unfit> {
-        self.build(draft, None, Origin::Daemon, now)
+        self.build(draft, None, Origin::Daemon, Fit::Must, now)
     }
 
     /// Prepares what a client brings already anonymized: it goes to analytics alone.
@@ -189,6 +201,7 @@ impl Snapshot {
         draft: Draft,
         declared: Option<&Declared>,
         origin: Origin,
+        fit: Fit,
         now: Timestamp,
     ) -> Result<Prepared, Unfit> {
         let Draft { event_type, properties, idempotency_key, occurred_at, key, tenant } = draft;
@@ -198,16 +211,18 @@ impl Snapshot {
         }
         let data = read(properties.as_bytes()).ok().filter(Value::is_object).ok_or(Unfit::NotAnObject)?;
         let misfits = declared.map(|d| d.check(&data)).unwrap_or_default();
-        if !misfits.is_empty() {
-            return Err(Unfit::Misfits(misfits));
-        }
+        let failure = match fit {
+            Fit::Must if !misfits.is_empty() => return Err(Unfit::Misfits(misfits)),
+            Fit::Must => None,
+            Fit::Tried(why) => why.or_else(|| misfits.first().map(|m| format!("{}: {}", m.pointer, m.detail))),
+        };
         let facts = Facts { event_type, key, tenant, origin, occurred_at, recorded_at: now };
         let told = declared.map_or(Cow::Borrowed(properties.as_str()), |d| d.notification(&data, &properties));
         let body = notification(&facts, &told);
         if body.len() > PAYLOAD_MAX {
             return Err(Unfit::TooLarge(body.len()));
         }
-        let (telemetry, quarantined) = match self.telemetry(&facts, declared, &data) {
+        let (telemetry, quarantined) = match failure.map_or_else(|| self.telemetry(&facts, declared, &data), Err) {
             Ok(telemetry) => (telemetry, None),
             Err(why) => (None, Some(why)),
         };
@@ -258,6 +273,14 @@ impl Snapshot {
             prepared.owed.insert(at, keeper);
         }
     }
+}
+
+/// What becomes of properties that do not fit.
+enum Fit {
+    /// They are refused.
+    Must,
+    /// They are quarantined; with why they could not be built, where that is so.
+    Tried(Option<String>),
 }
 
 /// A time rounded down to the grain.

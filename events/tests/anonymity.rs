@@ -1,14 +1,20 @@
 //! Whatever a catalogue declares and an event brings: what leaves holds nothing but what the rules let through.
 //!
-//! Four judges look at random catalogues and events: that no canary leaves, that no word leaves that is not the
-//! catalogue's, that what leaves fits the telemetry schema (judged by a crate that is not ours) and the relay, and that
-//! nothing that a rule hides changes a byte of it. With the feature `fault-injection` one dropped field leaves all the
+//! Judges look at random catalogues and events: that no canary leaves, that no word leaves that is not the catalogue's,
+//! that what leaves fits the telemetry schema (judged by a crate that is not ours) and the relay, that nothing that a rule
+//! hides changes a byte of it, and that it is what a plain model of the rules says. With the feature `fault-injection` one dropped field leaves all the
 //! same, which they must find. `POSTHASTE_LONG=1` looks at ten times as many cases; `POSTHASTE_SEED=n` at that one.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 mod generate;
 
 use generate::values::{self, canary};
-use generate::{CANARY, CANARY_NUMBER, Generated, Inside, Seeded, Spot};
+use generate::{CANARY, CANARY_NUMBER, Generated, Seeded, Spot, model};
 use posthaste_events::EventType;
 use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration, LENGTH_BUCKETS, Rule};
 use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
@@ -23,6 +29,7 @@ enum Judge {
     Schema,
     Interference,
     Relay,
+    Model,
 }
 
 /// A type with all that is to be known of it to judge what leaves.
@@ -31,18 +38,19 @@ struct Case {
     event_type: EventType,
     words: BTreeSet<String>,
     schema: jsonschema::Validator,
+    top: Spot,
 }
 
 impl Case {
-    fn of(generated: &Generated) -> Self {
-        let (declarations, event_type) = (&generated.declarations, EventType::parse(&generated.event_type).unwrap());
-        let catalogue = Catalogue::compile(declarations, Undeclared::Reject).expect("a random catalogue is sound");
+    fn of(generated: Generated) -> Self {
+        let (declarations, event_type) = (generated.declarations, EventType::parse(&generated.event_type).unwrap());
+        let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).expect("a random catalogue is sound");
         let declared = catalogue.get(&event_type).unwrap().clone();
         let schema = jsonschema::validator_for(&declared.telemetry_schema()).unwrap();
         let mut words = BTreeSet::from(["event", "event_properties", "derived_properties"].map(str::to_owned));
-        words.insert(generated.event_type.clone());
-        add_words(declarations, &mut words);
-        Self { declared, event_type, words, schema }
+        words.insert(generated.event_type);
+        add_words(&declarations, &mut words);
+        Self { declared, event_type, words, schema, top: generated.top }
     }
 
     fn telemetry(&self, properties: &Value) -> String {
@@ -59,6 +67,10 @@ impl Case {
             found.push((Judge::Interference, format!("{text}\n{varied}")));
         }
         let all: Value = serde_json::from_str(&text).unwrap();
+        let (kept, derived) = model::leaves(&self.top, properties);
+        if (&all["event_properties"], &all["derived_properties"]) != (&kept, &derived) {
+            found.push((Judge::Model, format!("{text}\n{kept}\n{derived}")));
+        }
         let (relayed, dropped) =
             self.declared.relay(&self.event_type, &all["event_properties"], &all["derived_properties"]);
         if relayed != text || !dropped.is_empty() {
@@ -171,12 +183,16 @@ fn nothing_that_a_rule_hides_leaves_or_changes_what_leaves() {
     let (mut leaves, mut differ) = (0, 0);
     for seed in seeds(10_000) {
         let mut rng = Seeded(seed);
-        let generated = generate::catalogue(&mut rng);
-        let case = Case::of(&generated);
-        let properties = values::value(&generated.top, &mut rng);
-        let others = values::vary(&generated.top, &properties, &mut rng);
+        let case = Case::of(generate::catalogue(&mut rng));
+        let properties = values::value(&case.top, &mut rng);
+        let others = values::vary(&case.top, &properties, &mut rng);
         let found = case.judge(&properties, &others);
-        assert_eq!(found, [], "POSTHASTE_SEED={seed}\n{:#?}\n{properties}\n{others}", generated.declarations);
+        assert_eq!(
+            found,
+            [],
+            "POSTHASTE_SEED={seed}\n{properties}\n{others}\n{:#?}",
+            generate::catalogue(&mut Seeded(seed)).declarations
+        );
         leaves += usize::from(case.telemetry(&properties).len() > 100);
         differ += usize::from(properties != others);
     }
@@ -188,9 +204,8 @@ fn nothing_that_a_rule_hides_leaves_or_changes_what_leaves() {
 fn whatever_is_posted_to_the_relay_only_what_the_schema_knows_leaves() {
     for seed in seeds(3_000) {
         let mut rng = Seeded(seed ^ 0xA11_A1A5);
-        let generated = generate::catalogue(&mut rng);
-        let case = Case::of(&generated);
-        let properties = values::value(&generated.top, &mut rng);
+        let case = Case::of(generate::catalogue(&mut rng));
+        let properties = values::value(&case.top, &mut rng);
         let all: Value = serde_json::from_str(&case.telemetry(&properties)).unwrap();
         let (kept, derived) = (&all["event_properties"], &all["derived_properties"]);
         let posted = [
@@ -245,41 +260,46 @@ fn spoilt(value: &Value, rng: &mut Seeded) -> Value {
     }
 }
 
-/// The path of names to a dropped field that is there and holds a canary.
+/// The control of the tests above.
 #[cfg(feature = "fault-injection")]
-fn dropped(spot: &Spot, value: &Value, path: &str) -> Option<String> {
-    if matches!(spot.inside, Inside::Nothing) && spot.field.is_some() && values::is_dropped(spot) {
-        return (value.to_string().contains(CANARY) || largest(value) >= CANARY_NUMBER as f64).then(|| path.to_owned());
-    }
-    let Inside::Names(names) = &spot.inside else { return None };
-    names.iter().find_map(|(name, spot)| {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        dropped(spot, value.get(name)?, &path)
-    })
-}
-
-/// The control of the tests above: were one field copied instead of dropped, they would not hold.
-#[cfg(feature = "fault-injection")]
-#[test]
-fn a_single_dropped_field_that_leaves_is_found() {
+mod control {
+    use super::generate::Inside;
+    use super::*;
     use std::collections::BTreeMap;
-    let (mut leaks, mut by) = (0, BTreeMap::<Judge, usize>::new());
-    for seed in seeds(2_000) {
-        let mut rng = Seeded(seed ^ 0x1EA4);
-        let generated = generate::catalogue(&mut rng);
-        let mut case = Case::of(&generated);
-        let properties = values::value(&generated.top, &mut rng);
-        let others = values::vary(&generated.top, &properties, &mut rng);
-        let Some(path) = dropped(&generated.top, &properties, "") else { continue };
-        assert_eq!(case.judge(&properties, &others), [], "POSTHASTE_SEED={seed}");
-        case.declared = case.declared.leaking(&path);
-        let found: BTreeSet<_> = case.judge(&properties, &others).into_iter().map(|(judge, _)| judge).collect();
-        assert!(found.contains(&Judge::Canary), "POSTHASTE_SEED={seed}: {path} leaves, found by {found:?}");
-        leaks += 1;
-        found.into_iter().for_each(|judge| *by.entry(judge).or_default() += 1);
+
+    /// The path of names to a dropped field that is there and holds a canary.
+    fn dropped(spot: &Spot, value: &Value, path: &str) -> Option<String> {
+        if matches!(spot.inside, Inside::Nothing) && spot.field.is_some() && values::is_dropped(spot) {
+            return (value.to_string().contains(CANARY) || largest(value) >= CANARY_NUMBER as f64)
+                .then(|| path.to_owned());
+        }
+        let Inside::Names(names) = &spot.inside else { return None };
+        names.iter().find_map(|(name, spot)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            dropped(spot, value.get(name)?, &path)
+        })
     }
-    assert!(leaks > 500, "{leaks}");
-    for judge in [Judge::Vocabulary, Judge::Schema, Judge::Interference] {
-        assert!(by.get(&judge).copied().unwrap_or_default() * 2 > leaks, "{judge:?} found few of {leaks}: {by:?}");
+
+    /// Were one field copied instead of dropped, they would not hold.
+    #[test]
+    fn a_single_dropped_field_that_leaves_is_found() {
+        let (mut leaks, mut by) = (0, BTreeMap::<Judge, usize>::new());
+        for seed in seeds(2_000) {
+            let mut rng = Seeded(seed ^ 0x1EA4);
+            let mut case = Case::of(generate::catalogue(&mut rng));
+            let properties = values::value(&case.top, &mut rng);
+            let others = values::vary(&case.top, &properties, &mut rng);
+            let Some(path) = dropped(&case.top, &properties, "") else { continue };
+            assert_eq!(case.judge(&properties, &others), [], "POSTHASTE_SEED={seed}");
+            case.declared = case.declared.leaking(&path);
+            let found: BTreeSet<_> = case.judge(&properties, &others).into_iter().map(|(judge, _)| judge).collect();
+            assert!(found.contains(&Judge::Canary), "POSTHASTE_SEED={seed}: {path} leaves, found by {found:?}");
+            leaks += 1;
+            found.into_iter().for_each(|judge| *by.entry(judge).or_default() += 1);
+        }
+        assert!(leaks > 500, "{leaks}");
+        for judge in [Judge::Vocabulary, Judge::Schema, Judge::Interference, Judge::Model] {
+            assert!(by.get(&judge).copied().unwrap_or_default() * 2 > leaks, "{judge:?} found few of {leaks}: {by:?}");
+        }
     }
 }

@@ -27,7 +27,7 @@ const EXAMPLE_MISFITS_MAX: usize = 10;
 pub(super) fn compile(declarations: &Declarations) -> Result<BTreeMap<EventType, Declared>, Vec<Fault>> {
     let mut compiler = Compiler { layers: &declarations.layers, names: BTreeMap::new(), faults: Vec::new() };
     let counts = [(true, declarations.layers.len()), (false, declarations.events.len())];
-    for (layer, count) in counts.into_iter().filter(|(_, count)| *count > TYPES_MAX) {
+    if let Some((layer, count)) = counts.into_iter().find(|(_, count)| *count > TYPES_MAX) {
         let (site, kind) = (Site { layer, index: TYPES_MAX }, if layer { "layers" } else { "types" });
         let what = format!("the catalogue declares {count} {kind}; at most {TYPES_MAX} are taken");
         // What else is wrong with so many is not looked for.
@@ -388,7 +388,8 @@ impl DerivedNames {
     /// Adds the derived value of the field at `full`, or says which one stands in its way.
     fn add(&mut self, full: &[&str], name: &str) -> Result<(), String> {
         let named: Vec<_> = full.iter().filter(|step| **step != "*").copied().collect();
-        let parent = &named[..named.len().saturating_sub(1)];
+        // Of each entry of the top there is no place beside.
+        let Some((_, parent)) = named.split_last() else { return Err("the top".to_owned()) };
         let path: Vec<_> = parent.iter().copied().chain([name]).collect();
         let key = path.join(".");
         for end in 1..=path.len() {

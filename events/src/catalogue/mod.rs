@@ -19,6 +19,7 @@ mod schema;
 mod shape;
 mod telemetry;
 mod telemetry_schema;
+mod writer;
 
 use crate::EventType;
 use crate::builtin::is_ours;
@@ -49,7 +50,13 @@ pub struct Catalogue {
     undeclared: Undeclared,
 }
 
-/// What the catalogue says of one type.
+/// What the catalogue says of one type. [`Catalogue::compile`] alone makes it, so that nobody brings a type of which
+/// something else leaves than its declarations say:
+///
+/// ```compile_fail
+/// use posthaste_events::catalogue::{Declared, declare::Audience};
+/// let mine = Declared { title: None, retired: false, layer: None, audience: Audience::All, example: None };
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declared {
     /// What a person calls it.
@@ -117,14 +124,7 @@ impl Catalogue {
     /// # Errors
     /// Every [`Fault`]; never empty.
     pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
-        let mut types = compile::compile(declarations)?;
-        // Types that share their shape share what is made of it.
-        let mut plans: BTreeMap<*const Node, Arc<Plan>> = BTreeMap::new();
-        for declared in types.values_mut() {
-            let plan = plans.entry(Arc::as_ptr(&declared.shape)).or_insert_with(|| Arc::new(Plan::of(&declared.shape)));
-            declared.plan = Arc::clone(plan);
-        }
-        Ok(Self { types: Arc::new(types), undeclared })
+        Ok(Self { types: Arc::new(compile::compile(declarations)?), undeclared })
     }
 
     /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.

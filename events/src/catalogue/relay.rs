@@ -4,7 +4,8 @@
 //! against the bounds of a count or a grid; nothing that it says is copied. What is left out is named.
 
 use super::rules::{Buckets, Count, Derivation, Derived, Measure, Plan, Word, Words};
-use super::telemetry::{Hears, Writer, write_kept};
+use super::telemetry::{Hears, is_member, write_kept};
+use super::writer::Writer;
 use crate::EventType;
 use serde_json::Value;
 
@@ -96,7 +97,7 @@ fn write_claimed(members: &[(Word, Derived)], object: &Value, writer: &mut Write
         });
         hears.back();
     }
-    hears.unknown(object, &|name| members.iter().any(|(word, _)| word.raw() == name));
+    hears.unknown(object, &|name| is_member(members, name));
 }
 
 impl Derivation {

@@ -1,15 +1,11 @@
-//! Writes what leaves of properties: walks a [`Plan`] over them, straight to text.
+//! Writes what leaves of properties: walks a [`Plan`] over them and gives a [`Writer`] what the rules let through.
 //!
-//! A [`Writer`] takes the catalogue's [`Word`]s, [`Count`]s, [`Measured`] numbers, `true`, `false` and null, and nothing
-//! else: no text and no number that an event brought can be written. What leaves is sorted by name, so that its order
-//! tells nothing.
+//! What leaves is sorted by name, so that its order tells nothing.
 
-use super::rules::{
-    Allowed, Count, Derivation, Derived, Kept, Measure, Measured, Plan, Scalar, Size, Step, Word, Words,
-};
+use super::rules::{Allowed, Count, Derivation, Derived, Kept, Measure, Plan, Scalar, Size, Step, Word, Words};
+use super::writer::Writer;
 use crate::EventType;
 use serde_json::Value;
-use std::fmt::Write as _;
 
 impl Plan {
     /// `{"event","event_properties","derived_properties"}` of properties.
@@ -18,120 +14,6 @@ impl Plan {
         writer.tree("event_properties", |w| write_kept(&self.kept, properties, w, &mut Unheard));
         writer.tree("derived_properties", |w| write_derived(&self.derived, Some(properties), w));
         writer.done()
-    }
-}
-
-/// The text that leaves, as far as it is written.
-pub(super) struct Writer(String);
-
-impl Writer {
-    /// Begins with the type, whose grammar needs no escaping.
-    pub(super) fn of(event_type: &EventType) -> Self {
-        let mut text = String::with_capacity(512);
-        let _ = write!(text, r#"{{"event":"{event_type}""#);
-        Self(text)
-    }
-
-    /// One of the two trees, which is there even where it is empty.
-    pub(super) fn tree(&mut self, name: &'static str, inside: impl FnOnce(&mut Self)) {
-        let _ = write!(self.0, r#","{name}":{{"#);
-        inside(self);
-        self.0.push('}');
-    }
-
-    /// The whole text.
-    pub(super) fn done(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
-
-    /// A member of an object; nothing of it stays where `value` says that there is none.
-    pub(super) fn member(&mut self, name: &Word, value: impl FnOnce(&mut Self) -> bool) -> bool {
-        let before = self.0.len();
-        self.divide();
-        self.0.push_str(name.json());
-        self.0.push(':');
-        let written = value(self);
-        if !written {
-            self.0.truncate(before);
-        }
-        written
-    }
-
-    /// An object; says whether there is something in it.
-    pub(super) fn object(&mut self, inside: impl FnOnce(&mut Self)) -> bool {
-        self.0.push('{');
-        let empty = self.0.len();
-        inside(self);
-        let some = self.0.len() > empty;
-        self.0.push('}');
-        some
-    }
-
-    /// An array.
-    pub(super) fn list(&mut self, inside: impl FnOnce(&mut Self)) {
-        self.0.push('[');
-        inside(self);
-        self.0.push(']');
-    }
-
-    /// An entry of an array; nothing of it stays where `value` says that there is none.
-    pub(super) fn entry(&mut self, value: impl FnOnce(&mut Self) -> bool) {
-        let before = self.0.len();
-        self.divide();
-        if !value(self) {
-            self.0.truncate(before);
-        }
-    }
-
-    /// A comma, but before the first.
-    fn divide(&mut self) {
-        if !self.0.ends_with(['{', '[']) {
-            self.0.push(',');
-        }
-    }
-
-    /// A text of the catalogue.
-    pub(super) fn word(&mut self, word: &Word) {
-        self.0.push_str(word.json());
-    }
-
-    /// A count.
-    pub(super) fn count(&mut self, count: Count) {
-        let _ = write!(self.0, "{count}");
-    }
-
-    /// A number on a declared grid.
-    pub(super) fn measured(&mut self, number: Measured) {
-        let _ = write!(self.0, "{number}");
-    }
-
-    /// `true` or `false`.
-    pub(super) fn truth(&mut self, truth: bool) {
-        self.0.push_str(if truth { "true" } else { "false" });
-    }
-
-    /// Anything at all: what must never be.
-    #[cfg(feature = "fault-injection")]
-    fn leak(&mut self, value: &Value) {
-        let _ = write!(self.0, "{value}");
-    }
-
-    /// Null.
-    pub(super) fn null(&mut self) {
-        self.0.push_str("null");
-    }
-
-    /// How often each word occurs; says whether one does.
-    pub(super) fn tally(&mut self, words: &Words, counts: &[Count]) -> bool {
-        self.object(|w| {
-            for (word, count) in words.iter().zip(counts).filter(|(_, count)| !count.is_none()) {
-                w.member(word, |w| {
-                    w.count(*count);
-                    true
-                });
-            }
-        })
     }
 }
 
@@ -168,7 +50,12 @@ pub(super) fn write_kept(members: &[(Word, Kept)], object: &Value, writer: &mut 
         writer.member(name, |w| kept.write(value, w, hears));
         hears.back();
     }
-    hears.unknown(object, &|name| members.iter().any(|(word, _)| word.raw() == name));
+    hears.unknown(object, &|name| is_member(members, name));
+}
+
+/// Whether there is a member of this name; members are sorted.
+pub(super) fn is_member<T>(members: &[(Word, T)], name: &str) -> bool {
+    members.binary_search_by(|(word, _)| word.raw().cmp(name)).is_ok()
 }
 
 impl Kept {

@@ -4,6 +4,7 @@
 //! so that nothing here asks the code under test what fits or what leaves. Everything that no rule lets through is a
 //! canary: a text with [`CANARY`] in it, a number of at least [`CANARY_NUMBER`].
 
+pub(crate) mod model;
 pub(crate) mod values;
 
 use posthaste_events::catalogue::declare::{

@@ -85,7 +85,7 @@ pub(crate) fn is_dropped(spot: &Spot) -> bool {
 }
 
 /// Whether something below is kept, which makes the order of entries leave.
-fn keeps(spot: &Spot) -> bool {
+pub(crate) fn keeps(spot: &Spot) -> bool {
     spot.field.as_ref().is_some_and(|f| f.rule == Rule::Keep)
         || match &spot.inside {
             Inside::Nothing => false,
