@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod explain;
 mod listen;
 mod listing;
 mod output;
@@ -46,6 +47,8 @@ enum Command {
     Tail(tail::Tail),
     /// Receive webhooks for development: print what arrives and judge its signature.
     Listen(listen::Listen),
+    /// Tell of each event type who gets it, what they are told, and exactly what leaves as telemetry.
+    Explain(explain::Explain),
 }
 
 /// The daemon of whoever names none.
@@ -111,6 +114,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Subscriptions(them)) => asynchronously(listing::subscriptions(them, &mut output)),
         Some(Command::Tail(tail)) => asynchronously(tail::run(tail, &mut output)),
         Some(Command::Listen(listen)) => asynchronously(listen::run(listen)),
+        Some(Command::Explain(explain)) => explain::run(&explain, &mut output),
     };
     ended(done)
 }

@@ -8,7 +8,7 @@ use super::node::{Node, Value};
 use super::section::Section;
 use posthaste_events::builtin::OURS;
 use posthaste_events::catalogue::declare::FieldKind;
-use posthaste_events::catalogue::{Catalogue, Declared, FilterPath, Undeclared};
+use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
 use posthaste_events::matching::Where;
 use posthaste_events::{EventType, Pattern};
 use serde_json::Value as Json;
@@ -107,8 +107,7 @@ fn judge_pattern(
     let mut unmet: Vec<Option<Unmet>> = conditions.iter().map(|_| Some(Unmet::NoPath)).collect();
     let mut meant: Vec<&Declared> = Vec::new();
     for (_, declared) in catalogue.types().filter(|(t, _)| pattern.is_none_or(|p| p.matches(t.as_str()))) {
-        let paths = declared.filters();
-        let of_type: Vec<Option<Unmet>> = conditions.iter().map(|c| meets(c, conditions, &paths)).collect();
+        let of_type: Vec<Option<Unmet>> = conditions.iter().map(|c| meets(c, conditions, declared)).collect();
         if of_type.iter().all(Option::is_none) {
             return;
         }
@@ -145,9 +144,10 @@ fn whose(pattern: Option<&Pattern>, is_undeclared: bool) -> String {
     }
 }
 
-/// Why a type with these paths can not meet a condition; `None`: it can.
-fn meets(condition: &Condition<'_>, all: &[Condition<'_>], paths: &[FilterPath]) -> Option<Unmet> {
-    let Some(path) = paths.iter().find(|p| p.path == condition.path) else { return Some(Unmet::NoPath) };
+/// Why an event of a type can not meet a condition; `None`: it can.
+fn meets(condition: &Condition<'_>, all: &[Condition<'_>], declared: &Declared) -> Option<Unmet> {
+    let names: Vec<String> = condition.path.split('.').map(str::to_owned).collect();
+    let Some(path) = declared.filter(&names) else { return Some(Unmet::NoPath) };
     let value = condition.node.json();
     let (fits, article) = match path.kind {
         FieldKind::String => (value.is_string(), "a string"),

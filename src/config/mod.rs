@@ -21,6 +21,7 @@ mod telemetry;
 mod units;
 
 pub use daemon::{Daemon, Scope, Secret, SecretKey, Token};
+pub(crate) use nearest::nearest;
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
 pub use subscription::Subscription;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where `tests/run` puts the libraries.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     std::env::var_os("POSTHASTE_TOOLS").map_or_else(|| here().join(".tools"), PathBuf::from)
 }
 

@@ -6,6 +6,7 @@
 mod backlog;
 mod browser;
 mod disk_full;
+mod foreign;
 mod guard;
 mod hostile;
 mod kill;
@@ -17,6 +18,7 @@ mod orchest;
 mod panics;
 mod power_cut;
 mod stop;
+mod telemetry_file;
 mod tidy;
 
 use anyhow::Result;

@@ -50,15 +50,13 @@ pub(super) fn judge(backend: &dyn Backend, seen: &Seen, end: End, ids: &[&str], 
         error: error.map(|e| cut(e, REASON_MAX)),
         answer: seen.kept(),
     };
+    let without_answer =
+        |words: String, ours| Verdict::Later(Pause { detail: detail(Some(words)), ours, after: None, signal: None });
     let status = match (seen.status, end) {
-        (status, End::Ours(words)) => {
-            return Verdict::Later(Pause { detail: Detail { status, ..detail(Some(words)) }, ..Pause::of("", true) });
-        }
+        (_, End::Ours(words)) => return without_answer(words, true),
         // A 2xx that breaks off is no acknowledgement.
-        (None | Some(200..=299), End::Failed(words)) => {
-            return Verdict::Later(Pause { detail: detail(Some(words)), ..Pause::of("", false) });
-        }
-        (None, End::Complete) => return Verdict::Later(Pause::of("answer: no status", false)),
+        (None | Some(200..=299), End::Failed(words)) => return without_answer(words, false),
+        (None, End::Complete) => return without_answer("answer: no status".to_owned(), false),
         // Any other status has said all, whether its body came or not.
         (Some(status), _) => status,
     };

@@ -27,7 +27,7 @@ const EXAMPLE_MISFITS_MAX: usize = 10;
 pub(super) fn compile(declarations: &Declarations) -> Result<BTreeMap<EventType, Declared>, Vec<Fault>> {
     let mut compiler = Compiler { layers: &declarations.layers, names: BTreeMap::new(), faults: Vec::new() };
     let counts = [(true, declarations.layers.len()), (false, declarations.events.len())];
-    for (layer, count) in counts.into_iter().filter(|(_, count)| *count > TYPES_MAX) {
+    if let Some((layer, count)) = counts.into_iter().find(|(_, count)| *count > TYPES_MAX) {
         let (site, kind) = (Site { layer, index: TYPES_MAX }, if layer { "layers" } else { "types" });
         let what = format!("the catalogue declares {count} {kind}; at most {TYPES_MAX} are taken");
         // What else is wrong with so many is not looked for.
@@ -52,6 +52,8 @@ struct Built {
     shape: Arc<Node>,
     /// The steps to its place.
     at: Vec<String>,
+    /// The names of the layers that it consists of, the outermost first.
+    layers: Vec<String>,
     /// How many layers it stands on.
     level: u8,
     /// The paths of all derived values, its parents' too.
@@ -234,6 +236,7 @@ impl<'d> Compiler<'d> {
         }
         built.sound &= self.faults.len() == before;
         built.level += 1;
+        built.layers.push(layer.name.clone());
         built
     }
 
@@ -273,8 +276,7 @@ impl<'d> Compiler<'d> {
                 // Types that share a tree share what leaves of it. A tree of `types` lives as long as its address is here.
                 let plan = plans.entry(Arc::as_ptr(&built.shape)).or_insert_with(|| Arc::new(Plan::of(&built.shape)));
                 let plan = Arc::clone(plan);
-                let layer = layer.map(|layer| self.layers[layer].name.clone());
-                types.insert(name, declared(event, layer, built.shape, plan));
+                types.insert(name, declared(event, built, plan));
             }
         }
         types
@@ -386,7 +388,8 @@ impl DerivedNames {
     /// Adds the derived value of the field at `full`, or says which one stands in its way.
     fn add(&mut self, full: &[&str], name: &str) -> Result<(), String> {
         let named: Vec<_> = full.iter().filter(|step| **step != "*").copied().collect();
-        let parent = &named[..named.len().saturating_sub(1)];
+        // Of each entry of the top there is no place beside.
+        let Some((_, parent)) = named.split_last() else { return Err("the top".to_owned()) };
         let path: Vec<_> = parent.iter().copied().chain([name]).collect();
         let key = path.join(".");
         for end in 1..=path.len() {
@@ -429,11 +432,13 @@ fn base() -> Built {
     Built { shape: Arc::new(top), sound: true, ..Built::default() }
 }
 
-fn declared(event: &EventDeclaration, layer: Option<String>, shape: Arc<Node>, plan: Arc<Plan>) -> Declared {
+fn declared(event: &EventDeclaration, built: Built, plan: Arc<Plan>) -> Declared {
+    let Built { shape, layers, .. } = built;
     Declared {
         title: event.title.clone(),
         retired: event.retired,
-        layer,
+        layer: layers.last().cloned(),
+        layers,
         audience: event.audience,
         example: event.example.clone(),
         shape,

@@ -228,6 +228,8 @@ fn rule(field: &FieldDeclaration, found: &mut Vec<Wrong>) {
         Rule::LengthBucket(_) if number || kind == FieldKind::Boolean => {
             found.push(misfit("length-bucket", "it is for strings, objects and arrays"));
         }
+        // None said: there are bounds for that.
+        Rule::LengthBucket(bounds) if bounds.is_empty() => {}
         Rule::LengthBucket(bounds) => buckets(bounds.len(), bounds.is_sorted_by(|a, b| a < b), found),
     }
 }
@@ -266,7 +268,7 @@ fn derived(field: &FieldDeclaration, found: &mut Vec<Wrong>) {
             found.push(wrong("as", what, format!("a name has 1 to {WORD_CHARS_MAX} characters, without `.` and `*`")));
         }
         None if derives && derived_name(field).is_none() => {
-            let what = format!("the derived value of `{}` has no name", field.path);
+            let what = format!("what is derived of `{}` has no name of its own", field.path);
             found.push(wrong("telemetry", what, "name it with `as`"));
         }
         _ => {}

@@ -9,6 +9,7 @@ pub mod declare;
 mod fields;
 mod filters;
 mod grow;
+mod listed;
 mod mask;
 mod notification;
 mod numbers;
@@ -24,6 +25,7 @@ use crate::EventType;
 use crate::builtin::is_ours;
 use crate::payload::PAYLOAD_MAX;
 use declare::{Audience, Declarations, Fault, FieldKind};
+pub use listed::ListedField;
 use rules::Plan;
 use serde_json::{Map, Value};
 use shape::Node;
@@ -63,6 +65,8 @@ pub struct Declared {
     pub retired: bool,
     /// The layer that it stands on.
     pub layer: Option<String>,
+    /// That layer and those below it, the outermost first.
+    pub layers: Vec<String>,
     /// Who is told.
     pub audience: Audience,
     /// The properties of one such event.
@@ -120,14 +124,7 @@ impl Catalogue {
     /// # Errors
     /// Every [`Fault`]; never empty.
     pub fn compile(declarations: &Declarations, undeclared: Undeclared) -> Result<Self, Vec<Fault>> {
-        let mut types = compile::compile(declarations)?;
-        // Types that share their shape share what is made of it.
-        let mut plans: BTreeMap<*const Node, Arc<Plan>> = BTreeMap::new();
-        for declared in types.values_mut() {
-            let plan = plans.entry(Arc::as_ptr(&declared.shape)).or_insert_with(|| Arc::new(Plan::of(&declared.shape)));
-            declared.plan = Arc::clone(plan);
-        }
-        Ok(Self { types: Arc::new(types), undeclared })
+        Ok(Self { types: Arc::new(compile::compile(declarations)?), undeclared })
     }
 
     /// What is said of a type; `None` where it is not declared. The daemon's own are never declared.
@@ -220,6 +217,12 @@ impl Declared {
     #[must_use]
     pub fn telemetry_schema(&self) -> Value {
         self.plan.schema()
+    }
+
+    /// Every declared field, its layers' too, by path.
+    #[must_use]
+    pub fn fields(&self) -> Vec<ListedField> {
+        listed::listed(&self.shape, &self.layers)
     }
 
     /// The paths that a `where` may name, in order.

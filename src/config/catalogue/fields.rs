@@ -25,7 +25,7 @@ pub(in super::super) const RULES: [&str; 9] =
     ["drop", "keep", "count", "distinct", "sum", "count-by", "present", "bucket", "length-bucket"];
 
 /// The words of `audience`.
-pub(super) const AUDIENCES: [&str; 2] = ["all", "telemetry"];
+pub(in super::super) const AUDIENCES: [&str; 2] = ["all", "telemetry"];
 
 /// How long `length_max` may be: far above any payload.
 const LENGTH_MAX: u64 = 1_000_000_000;

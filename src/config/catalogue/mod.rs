@@ -8,7 +8,7 @@ mod file;
 mod spots;
 
 #[cfg(test)]
-pub(super) use fields::RULES;
+pub(super) use fields::{AUDIENCES, KINDS, RULES};
 
 use super::problem::Place;
 use super::section::Section;

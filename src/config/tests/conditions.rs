@@ -154,7 +154,7 @@ fn a_type_for_analytics_alone_is_no_type_for_a_webhook() {
     let problems = load_set("events = [\n  \"project:**\",\n  \"view:loaded\"]", "reject").unwrap_err();
     let told = told(&problems);
     assert!(problems.len() == 1 && told.contains("events = \"view:loaded\" is for analytics alone"), "{told}");
-    assert!(told.contains("config.toml:20: subscription \"ops\""), "{told}");
+    assert!(told.contains("config.toml:22: subscription \"ops\""), "{told}");
     assert!(load_set("events = [\"view:**\"]", "reject").is_ok());
 }
 

@@ -41,6 +41,30 @@ const PLACES: [(&str, &[&str]); 10] = [
     ("[subscription]", &["https_only", "payload", "backend"]),
 ];
 
+/// Tables of a catalogue, each with its keys.
+const DECLARED: [(&str, &[&str]); 3] = [
+    ("[layer.\"a:b\"]\n", &["parent", "at", "fields", "fields.x", "fields.x.type", "fields.\"x.*\""]),
+    ("[event.\"a:b:c\"]\n", &["layer", "title", "fields", "example", "retired", "audience"]),
+    (
+        "[event.\"a:b:c\".fields.f]\ntype = \"number\"\n",
+        &[
+            "required",
+            "nullable",
+            "description",
+            "minimum",
+            "maximum",
+            "length_max",
+            "values",
+            "sensitive",
+            "identity",
+            "audience",
+            "telemetry",
+            "bucket",
+            "as",
+        ],
+    ),
+];
+
 /// Pieces of TOML that meet in ways nobody writes.
 fn any_pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
@@ -65,6 +89,13 @@ fn any_pieces() -> impl Strategy<Value = String> {
         "\0",
         " ",
         "[[subscription]]\n",
+        "[layer.a]\n",
+        "[event.\"a:b\"]\n",
+        "fields",
+        "type",
+        "\"string\"",
+        "telemetry",
+        "\"*\"",
         "[daemon]\n",
         "[retry]\n",
         "name",
@@ -130,6 +161,23 @@ proptest! {
         let name = if section.starts_with('[') && key != "deliveree" && webhook { "deliveree = \"webhook\"\n" } else { "" };
         let text = format!("[{section}]\n{name}{key} = {value}\n");
         if let Err(problems) = load_text(&text, &[]) {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|p| !p.what.is_empty() && !p.hint.is_empty() && p.to_string().lines().count() == 1));
+        }
+    }
+
+    #[test]
+    fn any_value_at_any_key_of_a_catalogue_is_read_or_refused_without_panic(
+        place in 0..DECLARED.len(), first in any::<prop::sample::Index>(), second in any::<prop::sample::Index>(),
+        values in prop::array::uniform2(any_value()),
+    ) {
+        let (table, keys) = DECLARED[place];
+        let [first, second] = [first, second].map(|index| keys[index.index(keys.len())]);
+        let mut text = format!("{table}{first} = {}\n", values[0]);
+        if first != second {
+            text += &format!("{second} = {}\n", values[1]);
+        }
+        if let Err(problems) = load_catalogue(&text) {
             prop_assert!(!problems.is_empty());
             prop_assert!(problems.iter().all(|p| !p.what.is_empty() && !p.hint.is_empty() && p.to_string().lines().count() == 1));
         }

@@ -6,6 +6,7 @@ mod conditions;
 mod docs;
 mod fuzz;
 mod mistakes;
+mod schema;
 mod shipped;
 mod telemetry;
 mod whole;

@@ -126,7 +126,6 @@ fn a_feature_that_is_not_built_is_refused_by_name() {
         (key("rate_limit = \"100/s\""), "rate_limit"),
         (key("format = \"slack\""), "format"),
         (with("engine = \"sled\"", "engine = \"postgres\"\nurl = \"postgres://x\""), "engine"),
-        (with("name = \"ops\"\ndeliveree = \"webhook\"", "name = \"ops\"\ndeliveree = \"analytics\""), "deliveree"),
     ] {
         refused(&text, at, &["not built yet", at.split(' ').next().unwrap()]);
     }

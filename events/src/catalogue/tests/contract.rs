@@ -94,3 +94,19 @@ fn types_that_add_nothing_share_the_tree_of_their_layer() {
     let shapes: Vec<_> = catalogue.types().map(|(_, declared)| &declared.shape).collect();
     assert!(shapes.windows(2).all(|pair| std::sync::Arc::ptr_eq(pair[0], pair[1])));
 }
+
+#[test]
+fn a_type_lists_its_fields_each_with_the_layer_that_declares_it() {
+    let catalogue = contract();
+    let failed = get(&catalogue, "project:job:failed");
+    assert_eq!(failed.layers, ["project", "project:job"]);
+    let listed: Vec<_> = failed.fields().into_iter().map(|f| (f.path, f.layer.unwrap(), f.required, f.told)).collect();
+    let expected = [
+        ("project.job.heartbeat", "project:job", false, false),
+        ("project.job.parameters", "project:job", false, true),
+        ("project.job.status", "project:job", false, true),
+        ("project.name", "project", false, true),
+        ("project.uuid", "project", true, true),
+    ];
+    assert_eq!(listed, expected.map(|(path, layer, required, told)| (path.into(), layer.into(), required, told)));
+}
