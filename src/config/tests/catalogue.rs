@@ -80,7 +80,9 @@ fn a_catalogue_that_says_everything_is_read() {
     }
     assert!(!schema.contains("heartbeat"), "{schema}");
     let leaves = failed.telemetry_schema().to_string();
-    for word in ["heartbeat", "parameters_given", "note_present", "kind_count_by", "old", "60..3600", "name_length_bucket"] {
+    for word in
+        ["heartbeat", "parameters_given", "note_present", "kind_count_by", "old", "60..3600", "name_length_bucket"]
+    {
         assert!(leaves.contains(word), "{word}: {leaves}");
     }
 }
@@ -187,6 +189,9 @@ fn a_mistake_is_told_once_and_not_again_for_what_follows_from_it() {
         "[event.a]\ntitel = \"x\"\nlayer = \"b\"\n[event.c]\nfields.x = { type = \"string\", telemetry = \"keep\" }";
     let problems = load_catalogue(text).unwrap_err();
     assert_eq!(problems.len(), 3, "{}", told(&problems));
+    let problems =
+        load_catalogue("[layer.a]\nparent = \"zz\"\n[event.b]\nfields.x = { type = \"strng\" }").unwrap_err();
+    assert_eq!(problems.len(), 2, "{}", told(&problems));
 }
 
 /// Asserts one problem at a line of the catalogue.
