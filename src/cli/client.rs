@@ -73,17 +73,25 @@ impl Client {
 
     /// Gets a JSON answer; `path` are the segments, to be escaped here.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
-        self.ask(Method::GET, path, query, Bytes::new()).await
+        self.ask(Method::GET, path, query, Bytes::new(), None).await
     }
 
     /// Posts JSON and gets a JSON answer.
     pub(super) async fn post(&self, path: &[&str], body: Vec<u8>) -> Result<Value, Failure> {
-        self.ask(Method::POST, path, &[], body.into()).await
+        self.ask(Method::POST, path, &[], body.into(), None).await
+    }
+
+    /// Posts JSON that is taken once, however often it comes under the same key.
+    pub(super) async fn post_once(&self, path: &[&str], body: Vec<u8>, key: Option<&str>) -> Result<Value, Failure> {
+        let wrong = |_| Failure::Usage("--idempotency-key: it has characters that no header takes".to_owned());
+        let key = key.map(HeaderValue::from_str).transpose().map_err(wrong)?;
+        self.ask(Method::POST, path, &[], body.into(), key).await
     }
 
     /// Opens a stream of lines.
     pub(super) async fn stream(&self, path: &[&str]) -> Result<Lines, Failure> {
-        let response = self.late(timeout(ANSWER_MAX, self.send(Method::GET, path, &[], Bytes::new())).await)??;
+        let response =
+            self.late(timeout(ANSWER_MAX, self.send(Method::GET, path, &[], Bytes::new(), None)).await)??;
         if !response.status().is_success() {
             return Err(self
                 .late(timeout(ANSWER_MAX, self.read(response)).await)?
@@ -99,8 +107,9 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
         body: Bytes,
+        key: Option<HeaderValue>,
     ) -> Result<Value, Failure> {
-        let exchange = async { self.read(self.send(method, path, query, body).await?).await };
+        let exchange = async { self.read(self.send(method, path, query, body, key).await?).await };
         self.late(timeout(ANSWER_MAX, exchange).await)?
     }
 
@@ -114,6 +123,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
         body: Bytes,
+        key: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, Failure> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -133,6 +143,9 @@ impl Client {
             .header(ACCEPT, "application/json, application/x-ndjson");
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
         }
         if let Some(token) = &self.authorization {
             request = request.header(AUTHORIZATION, token);

@@ -1,4 +1,7 @@
-//! `posthaste listen`: a receiver for development. Prints what arrives, judges its signature, answers as it was told.
+//! `posthaste listen`: a receiver for development. Prints what arrives, judges its signature, answers as it was told. A
+//! batch of analytics ([`batch`]) is told event by event.
+
+mod batch;
 
 use super::Failure;
 use super::output::{Output, complain, plain};
@@ -8,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::Args;
 use hmac::{Hmac, Mac as _};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -27,9 +30,9 @@ use tokio::sync::mpsc;
 /// anything but development.
 pub(super) const DEVELOPMENT_SECRET: &str = "whsec_dGhpcy1zZWNyZXQtaXMtZm9yLWRldmVsb3BtZW50LW9ubHk=";
 
-/// How long a body may be.
-const BODY_MAX: usize = 1024 * 1024;
-/// How much of a body is printed, in characters.
+/// How long a body may be, unpacked too: more than a batch of any backend has.
+const BODY_MAX: usize = 24 * 1024 * 1024;
+/// How much of a body, or of an event, is printed, in characters.
 const SHOWN_MAX: usize = 4096;
 /// How far the time of a signature may be from now, as Standard Webhooks has it.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -136,7 +139,7 @@ fn receive(receiver: Arc<Receiver>, stream: tokio::net::TcpStream) {
 }
 
 impl Receiver {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, hyper::Error> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -144,25 +147,46 @@ impl Receiver {
             Ok(_) => self.next_status(),
             Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
         };
-        let mut lines = Vec::new();
-        match &body {
-            Ok(body) => {
-                let verdict = judge(&head.headers, body, &self.keys, now);
-                lines.push(format!("{}  {}", summary(&head.headers, body), words(&verdict)));
-                lines.push(format!("  {}", shown(body)));
-            }
-            Err(_) => lines.push(format!(
+        let mut said = None;
+        let mut lines = match &body {
+            Ok(body) => self.told(&head.headers, body, now, &mut said),
+            Err(_) => vec![format!(
                 "{} {}: the body broke off or has more than {BODY_MAX} bytes",
                 head.method,
                 plain(head.uri.path())
-            )),
-        }
+            )],
+        };
         lines.push(format!("  answered {}", status.as_u16()));
         tokio::time::sleep(self.listen.delay).await;
         self.print(&lines);
-        let mut response = Response::new(Empty::new());
+        let mut response = Response::new(Full::default());
         *response.status_mut() = status;
+        if let Some((kind, text)) = said.filter(|_| status.is_success()) {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            *response.body_mut() = Full::new(Bytes::from_static(text.as_bytes()));
+        }
         Ok(response)
+    }
+
+    /// What is printed of a body; of a batch, `said` becomes what its backend wants to hear.
+    fn told(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Duration,
+        said: &mut Option<(&'static str, &'static str)>,
+    ) -> Vec<String> {
+        let unpacked = match batch::unpacked(headers, body) {
+            Ok(unpacked) => unpacked,
+            Err(why) => return vec![why],
+        };
+        if let Some(batch) = batch::read(headers, &unpacked) {
+            *said = Some(batch.answer);
+            return batch::lines(&batch);
+        }
+        // Signed is what was sent.
+        let verdict = judge(headers, body, &self.keys, now);
+        vec![format!("{}  {}", summary(headers, &unpacked), words(&verdict)), format!("  {}", shown(&unpacked))]
     }
 
     /// The status of the next answer: failures first, as many as were asked for.

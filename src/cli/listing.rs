@@ -5,7 +5,7 @@ use super::output::{self, Output, plain};
 use super::render::{Column, table, thing};
 use super::{Daemon, Failure};
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How many rows are listed where nothing is said.
 const LIMIT_DEFAULT: u32 = 100;
@@ -130,6 +130,18 @@ enum SubscriptionsWhat {
     Pause(Change),
     /// End a pause, or a disabling.
     Resume(Change),
+    /// Send one event to a subscription now, and print the attempt.
+    Test(Test),
+}
+
+#[derive(Debug, Args)]
+struct Test {
+    /// The subscription's name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The catalogue's example of this type, instead of posthaste:test.
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
 }
 
 /// What may stand before and behind the word of a command alike.
@@ -226,6 +238,7 @@ pub(super) async fn subscriptions(them: Subscriptions, output: &mut Output) -> R
         Some(SubscriptionsWhat::Resume(them)) => {
             return change("subscriptions", &them, "resume", &asking, output).await;
         }
+        Some(SubscriptionsWhat::Test(test)) => return try_out(&test, &asking, output).await,
         Some(SubscriptionsWhat::List(page)) => page,
         None => list,
     };
@@ -313,6 +326,23 @@ async fn show(what: &str, one: &Show, asking: &Asking, output: &mut Output) -> R
         thing(&value).iter().try_for_each(|line| output.line(line))?;
     }
     Ok(())
+}
+
+/// Has one event sent, and tells what came of it; fails where it did not arrive.
+async fn try_out(test: &Test, asking: &Asking, output: &mut Output) -> Result<(), Failure> {
+    let body = test.event_type.as_ref().map(|name| json!({ "type": name }).to_string().into_bytes());
+    let client = Client::new(&asking.daemon)?;
+    let attempt = client.post(&["v1", "subscriptions", &test.name, "test"], body.unwrap_or_default()).await?;
+    if asking.json {
+        output.line(&attempt.to_string())?;
+    } else {
+        thing(&attempt).iter().try_for_each(|line| output.line(line))?;
+    }
+    match attempt.get("outcome").and_then(Value::as_str) {
+        Some("delivered") => Ok(()),
+        Some(_) => Err(Failure::Failed("it did not arrive".to_owned())),
+        None => Err(client.strange("an attempt without outcome")),
+    }
 }
 
 /// Asks for the same change of each; goes on behind one that is refused, and fails in the end.

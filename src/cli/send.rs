@@ -34,9 +34,12 @@ pub(super) struct Send {
     /// Whose event it is.
     #[arg(long)]
     tenant: Option<String>,
-    /// By the relay's way, as telemetry (not built yet).
-    #[arg(long)]
+    /// By the relay's way: the properties are anonymized already, and go to analytics alone.
+    #[arg(long, conflicts_with_all = ["key", "tenant"])]
     telemetry: bool,
+    /// With --telemetry, what was derived: a JSON object, @FILE, or -.
+    #[arg(long, value_name = "JSON|@FILE|-", requires = "telemetry")]
+    derived_properties: Option<String>,
     /// Wait until every delivery is settled; fails if one is dead.
     #[arg(long)]
     wait: bool,
@@ -60,9 +63,9 @@ struct Body<'a> {
 
 pub(super) async fn run(send: Send, output: &mut Output) -> Result<(), Failure> {
     if send.telemetry {
-        return Err(Failure::Usage("--telemetry is not built yet; send without it".to_owned()));
+        return relay(&send, output).await;
     }
-    let properties = send.properties.as_deref().map(|from| properties(from, std::io::stdin())).transpose()?;
+    let properties = given("--properties", send.properties.as_deref())?;
     let body = Body {
         event_type: &send.event_type,
         // Raw: the daemon gets the numbers as they were written.
@@ -79,9 +82,48 @@ pub(super) async fn run(send: Send, output: &mut Output) -> Result<(), Failure> 
     if send.wait { follow(&client, id, output).await } else { Ok(()) }
 }
 
-/// The JSON text that `--properties` names.
-fn properties(from: &str, stdin: impl Read) -> Result<Box<RawValue>, Failure> {
-    let wrong = |why: String| Failure::Usage(format!("--properties: {why}"));
+/// What the relay takes.
+#[derive(Serialize)]
+struct Relayed<'a> {
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    properties: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    derived_properties: Option<&'a RawValue>,
+}
+
+/// Sends what is anonymized already. What the type's telemetry schema does not know is dropped there, and named.
+async fn relay(send: &Send, output: &mut Output) -> Result<(), Failure> {
+    if send.properties.as_deref() == Some("-") && send.derived_properties.as_deref() == Some("-") {
+        return Err(Failure::Usage("standard input is one text: give --derived-properties otherwise".to_owned()));
+    }
+    let properties = given("--properties", send.properties.as_deref())?;
+    let derived = given("--derived-properties", send.derived_properties.as_deref())?;
+    let body =
+        Relayed { event: &send.event_type, properties: properties.as_deref(), derived_properties: derived.as_deref() };
+    let body = serde_json::to_vec(&body).map_err(|e| Failure::Usage(e.to_string()))?;
+    let client = Client::new(&send.daemon)?;
+    let answer = client.post_once(&["analytics"], body, send.idempotency_key.as_deref()).await?;
+    if answer.is_null() {
+        output::complain("telemetry is switched off: nothing was recorded");
+        return Ok(());
+    }
+    let id = answer.get("id").and_then(Value::as_str).ok_or_else(|| client.strange("an answer without id"))?;
+    output.line(&plain(id))?;
+    let dropped = answer.get("dropped").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for pointer in dropped.iter().filter_map(Value::as_str) {
+        output::complain(&format!("dropped: {}", plain(pointer)));
+    }
+    if send.wait { follow(&client, id, output).await } else { Ok(()) }
+}
+
+/// The JSON text that an option names.
+fn given(option: &str, from: Option<&str>) -> Result<Option<Box<RawValue>>, Failure> {
+    from.map(|from| properties(option, from, std::io::stdin())).transpose()
+}
+
+fn properties(option: &str, from: &str, stdin: impl Read) -> Result<Box<RawValue>, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("{option}: {why}"));
     let text = match from.strip_prefix('@') {
         Some(path) => {
             let file = std::fs::File::open(path).map_err(|e| wrong(format!("{} cannot be read: {e}", plain(path))))?;
@@ -151,7 +193,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.json");
         std::fs::write(&file, "{\"n\":1.50}\n").unwrap();
-        let from = |from: &str| properties(from, &b"{\"from\":\"stdin\"}"[..]).map(|p| p.get().to_owned());
+        let from =
+            |from: &str| properties("--properties", from, &b"{\"from\":\"stdin\"}"[..]).map(|p| p.get().to_owned());
         assert_eq!(from("{\"n\": 1e400}").unwrap(), "{\"n\": 1e400}");
         assert_eq!(from(&format!("@{}", file.display())).unwrap(), "{\"n\":1.50}");
         assert_eq!(from("-").unwrap(), "{\"from\":\"stdin\"}");

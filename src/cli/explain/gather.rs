@@ -4,7 +4,7 @@ use super::leaves::{Leaf, derived_places, leaves};
 use crate::config::{Config, Subscription};
 use posthaste_events::EventType;
 use posthaste_events::Timestamp;
-use posthaste_events::builtin::{ALL, News};
+use posthaste_events::builtin::{ALL, News, test_of};
 use posthaste_events::catalogue::declare::{Audience, FieldKind, Rule};
 use posthaste_events::catalogue::{Declared, ListedField};
 use posthaste_events::payload::Takes;
@@ -171,13 +171,16 @@ fn notified(declared: &Declared, example: &Map<String, Value>) -> Value {
 fn ours(name: &str) -> Option<Value> {
     let [subscription, event, delivery] = ["ops", "evt_…", "dlv_…"].map(str::to_owned);
     let reason = |text: &str| text.to_owned();
+    let test = test_of(&subscription);
     let news = [
-        News::Started { version: env!("CARGO_PKG_VERSION").to_owned() },
+        News::Started { version: "0.1.0".to_owned() },
         News::Disabled { subscription: subscription.clone(), reason: reason("410") },
         News::Recovered { subscription: subscription.clone(), reason: reason("disabled") },
+        News::Quarantined { event: event.clone(), reason: reason("it has too many bytes"), count: 1 },
         News::Dead { subscription, event, delivery, reason: reason("attempts"), count: 1 },
     ];
-    let draft = news.iter().filter_map(News::draft).find(|draft| draft.event_type.as_str() == name)?;
+    let mut drafts = news.iter().filter_map(News::draft).chain(test);
+    let draft = drafts.find(|draft| draft.event_type.as_str() == name)?;
     serde_json::from_str(&draft.properties).ok()
 }
 

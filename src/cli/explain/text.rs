@@ -70,16 +70,25 @@ fn conditions(sets: &[Map<String, Value>]) -> String {
     if sets.iter().any(Map::is_empty) {
         return String::new();
     }
-    let part = |(key, value): (&String, &Value)| match value {
-        Value::Object(paths) => {
-            let equal = paths.iter().map(|(path, value)| format!("{} = {}", plain(path), plain(&value.to_string())));
-            equal.collect::<Vec<_>>().join(" and ")
-        }
-        Value::String(text) => format!("{key} {}", plain(text)),
-        other => plain(&other.to_string()),
+    let set = |set: &Map<String, Value>| {
+        let mut words = Vec::new();
+        set.iter().for_each(|(key, value)| match (key.as_str(), value) {
+            ("filter", Value::String(filter)) => words.push(plain(filter)),
+            _ => equal("", value, &mut words),
+        });
+        words.join(" and ")
     };
-    let set = |set: &Map<String, Value>| set.iter().map(part).collect::<Vec<_>>().join(" and ");
     format!(", where {}", sets.iter().map(set).collect::<Vec<_>>().join("; or "))
+}
+
+/// What paths must be equal to; they may be written as tables within tables.
+fn equal(path: &str, value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(paths) => paths.iter().for_each(|(name, value)| {
+            equal(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value, into);
+        }),
+        value => into.push(format!("{} = {}", plain(path), plain(&value.to_string()))),
+    }
 }
 
 fn notification(told: &Told, lines: &mut Vec<String>) {

@@ -100,12 +100,17 @@ async fn receiver(listen: Listen, output: Output) -> (SocketAddr, tokio::task::J
 }
 
 async fn post(address: SocketAddr, headers: HeaderMap, body: Vec<u8>) -> u16 {
+    answer(address, headers, body).await.0
+}
+
+async fn answer(address: SocketAddr, headers: HeaderMap, body: Vec<u8>) -> (u16, Bytes) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = Request::post("/").header("host", "x").body(Full::new(Bytes::from(body))).unwrap();
     request.headers_mut().extend(headers);
-    sender.send_request(request).await.unwrap().status().as_u16()
+    let response = sender.send_request(request).await.unwrap();
+    (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes())
 }
 
 fn listen(status: u16, fail_first: u64) -> Listen {
@@ -124,6 +129,20 @@ async fn it_fails_first_as_often_as_asked_and_prints_what_arrived() {
     let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("a:b  -  attempt -  ✗ not signed: the header webhook-id is missing"), "{text}");
     assert!(text.contains(r#"{"type":"a:b","data":{}}"#) && text.contains("answered 500"), "{text}");
+}
+
+#[tokio::test]
+async fn a_batch_is_told_event_by_event_and_answered_as_its_backend_wants_it() {
+    let printed = Printed::default();
+    let (address, _) = receiver(listen(200, 1), Output::to(printed.clone())).await;
+    let batch = br#"{"api_key":"phc_x","batch":[{"event":"a:b","properties":{"event_properties":{"n":1}}}]}"#;
+    assert_eq!(answer(address, HeaderMap::new(), batch.to_vec()).await, (500, Bytes::new()));
+    assert_eq!(answer(address, HeaderMap::new(), batch.to_vec()).await, (200, Bytes::from_static(b"{\"status\":1}")));
+    let protobuf = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))]);
+    assert_eq!(answer(address, protobuf, Vec::new()).await, (200, Bytes::new()));
+    let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("posthog  1 event\n  a:b  {\"event_properties\":{\"n\":1}}\n  answered 200"), "{text}");
+    assert!(text.contains("otlp  0 events"), "{text}");
 }
 
 #[tokio::test]

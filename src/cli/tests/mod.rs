@@ -24,6 +24,12 @@ fn what_the_contract_names_can_be_typed() {
         "check --config c.toml",
         "send a:b --properties {} --idempotency-key i --key k --tenant t --wait --url http://x --token y",
         "send a:b --telemetry",
+        "send a:b --telemetry --properties {} --derived-properties {} --idempotency-key i --wait",
+        "subscriptions test s",
+        "subscriptions test s --type a:b --json",
+        "explain",
+        "explain a:b --config c.toml --format markdown",
+        "explain --json",
         "events",
         "events --json",
         "events list --json --type a:b --since 2024-01-01T00:00:00Z --limit 5",
@@ -53,6 +59,10 @@ fn what_the_contract_names_can_be_typed() {
 fn wrong_use_is_refused() {
     for line in [
         "fly",
+        "send a:b --telemetry --tenant t",
+        "send a:b --derived-properties {}",
+        "explain --format html",
+        "explain --json --format text",
         "serve --no-such-flag",
         "send",
         "listen --status abc",

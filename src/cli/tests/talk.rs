@@ -54,7 +54,9 @@ async fn server(script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) 
                 let (script, seen) = (Arc::clone(&script), seen.clone());
                 async move {
                     let authorized = if request.headers().contains_key("authorization") { " authorized" } else { "" };
-                    let line = format!("{} {}{authorized}", request.method(), request.uri());
+                    let key = request.headers().get("idempotency-key").map(|k| format!(" key={}", k.to_str().unwrap()));
+                    let key = key.unwrap_or_default();
+                    let line = format!("{} {}{authorized}{key}", request.method(), request.uri());
                     let before = {
                         let mut seen = seen.0.lock().unwrap();
                         seen.push(line.clone());
@@ -261,4 +263,35 @@ async fn tail_shows_each_object_and_passes_over_what_keeps_the_stream_alive() {
     assert!(lines.len() == 2 && lines.iter().all(|l| l.contains("evt_1")), "{lines:?}");
     assert!(why(done).contains("ended the stream"));
     assert!(command(&url, &["tail"]).await.0[0].contains("attempt 1  delivered"));
+}
+
+#[tokio::test]
+async fn telemetry_goes_to_the_relay_and_what_it_dropped_does_not_stand_beside_the_id() {
+    let said = json!({"id": "evt_1", "duplicate": false, "dropped": ["/properties/x"]});
+    let (url, asked) = server(move |_, _| (202, said.to_string())).await;
+    let given = ["send", "a:b", "--telemetry", "--derived-properties", "{\"n\":1}", "--idempotency-key", "k"];
+    let (lines, done) = command(&url, &given).await;
+    done.unwrap();
+    assert_eq!(lines, ["evt_1"]);
+    assert_eq!(*asked.0.lock().unwrap(), ["POST /analytics key=k"]);
+    // Switched off is no failure, and nothing has an id.
+    let (url, _) = server(|_, _| (204, String::new())).await;
+    let (lines, done) = command(&url, &["send", "a:b", "--telemetry"]).await;
+    assert!(done.is_ok() && lines.is_empty(), "{lines:?}");
+    for wrong in [&["--derived-properties", "{"][..], &["--properties", "-", "--derived-properties", "-"]] {
+        let args = [&["send", "a:b", "--telemetry"], wrong].concat();
+        assert!(matches!(command(&url, &args).await.1, Err(Failure::Usage(_))), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_of_a_subscription_fails_where_nothing_arrived() {
+    for (outcome, arrived) in [("delivered", true), ("retry", false)] {
+        let attempt = json!({"number": 1, "outcome": outcome, "status": 500});
+        let (url, asked) = server(move |_, _| (200, attempt.to_string())).await;
+        let (lines, done) = command(&url, &["subscriptions", "test", "a b", "--type", "a:b"]).await;
+        assert_eq!(done.is_ok(), arrived, "{done:?}");
+        assert!(lines.iter().any(|line| line.contains("500")), "{lines:?}");
+        assert_eq!(*asked.0.lock().unwrap(), ["POST /v1/subscriptions/a%20b/test"]);
+    }
 }
