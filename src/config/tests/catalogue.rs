@@ -80,7 +80,9 @@ fn a_catalogue_that_says_everything_is_read() {
     }
     assert!(!schema.contains("heartbeat"), "{schema}");
     let leaves = failed.telemetry_schema().to_string();
-    for word in ["heartbeat", "parameters_given", "note_present", "kind_count_by", "old", "60..3600", "name_length_bucket"] {
+    for word in
+        ["heartbeat", "parameters_given", "note_present", "kind_count_by", "old", "60..3600", "name_length_bucket"]
+    {
         assert!(leaves.contains(word), "{word}: {leaves}");
     }
 }
