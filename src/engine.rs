@@ -24,6 +24,7 @@ use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
 use posthaste_events::builtin::News;
+use posthaste_events::layered::Typed;
 use posthaste_events::prepare::{RelayDraft, Relayed, Unfit};
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{Draft, Installation};
@@ -111,6 +112,9 @@ pub enum NotRecorded {
     /// The outbox did not take it.
     #[error(transparent)]
     Refused(#[from] RecordError),
+    /// The name of an event that is declared in Rust is no type.
+    #[error("{0}")]
+    NoType(String),
 }
 
 impl Engine {
@@ -164,6 +168,19 @@ impl Engine {
     pub async fn record(&self, draft: Draft) -> Result<Recorded, NotRecorded> {
         let snapshot = self.inner.snapshot.current();
         let event = snapshot.prepare(draft, self.clock.wall())?;
+        let answer = self.inner.registry.send(Record { event, epoch: snapshot.epoch }).await;
+        Ok(answer.map_err(|_| RecordError::Store(StoreError::Closed))??)
+    }
+
+    /// Records an event that is declared in Rust; durable when it returns. One that could not say all of its values is
+    /// recorded without them, and measured only once the catalogue takes it so.
+    ///
+    /// # Errors
+    /// [`NotRecorded`]; nothing was recorded then. [`NotRecorded::NoType`] is a fault of the program.
+    pub async fn record_typed(&self, event: &impl Typed) -> Result<Recorded, NotRecorded> {
+        let attempted = event.attempt().map_err(|e| NotRecorded::NoType(e.to_string()))?;
+        let snapshot = self.inner.snapshot.current();
+        let event = snapshot.prepare_attempted(attempted, self.clock.wall())?;
         let answer = self.inner.registry.send(Record { event, epoch: snapshot.epoch }).await;
         Ok(answer.map_err(|_| RecordError::Store(StoreError::Closed))??)
     }
@@ -314,6 +331,8 @@ fn lock(data_dir: &Path) -> Result<File, StartError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration, FieldKind};
+    use posthaste_events::catalogue::{Catalogue, Unbuilt, Undeclared};
 
     #[test]
     fn a_locked_data_directory_is_refused_and_free_again_when_the_lock_is_gone() {
@@ -340,6 +359,52 @@ mod tests {
 
     fn draft(event_type: &str) -> Draft {
         Draft::new(posthaste_events::EventType::parse(event_type).unwrap())
+    }
+
+    /// An event of an application that may not know what it is about.
+    struct Happened(Option<&'static str>);
+
+    impl posthaste_events::layered::Event for Happened {
+        const TYPE: &'static str = "a:b";
+        type Layer = posthaste_events::layered::Root;
+
+        fn layer(&self) -> &Self::Layer {
+            &posthaste_events::layered::Root
+        }
+
+        fn fields() -> Vec<FieldDeclaration> {
+            vec![FieldDeclaration { required: true, ..FieldDeclaration::new("what", FieldKind::String) }]
+        }
+
+        fn values(&self) -> Result<posthaste_events::layered::Values, Unbuilt> {
+            let what = self.0.ok_or_else(|| Unbuilt("nobody knows what".to_owned()))?;
+            posthaste_events::layered::values([("what", what.into())])
+        }
+    }
+
+    #[tokio::test]
+    async fn an_embedded_engine_records_events_of_rust_and_relays_what_is_anonymous() {
+        let home = tempfile::tempdir().unwrap();
+        let mut config = config(home.path(), "a:**");
+        let declared = Declarations::default().with::<Happened>();
+        config.catalogue = Catalogue::compile(&declared, Undeclared::Reject).unwrap();
+        let engine = Engine::start(&config).await.unwrap();
+        assert_eq!(engine.record_typed(&Happened(Some("rain"))).await.unwrap().deliveries, 1);
+        let half = engine.record_typed(&Happened(None)).await.unwrap();
+        assert_eq!(half.deliveries, 2, "to the console, and to the quarantine");
+        let relay = RelayDraft {
+            event_type: posthaste_events::EventType::parse("a:b").unwrap(),
+            properties: serde_json::json!({ "name": "Ada" }),
+            derived_properties: serde_json::json!({}),
+            idempotency_key: None,
+            tenant: None,
+        };
+        let sent = engine.send_event(relay.clone()).await.unwrap();
+        assert_eq!((sent.recorded.deliveries, &sent.dropped[..]), (0, &["/properties/name".to_owned()][..]));
+        config.telemetry = None;
+        engine.reload(&config).await.unwrap();
+        assert!(matches!(engine.send_event(relay).await, Err(NotRecorded::Unfit(Unfit::TelemetryOff))));
+        engine.stop(Duration::from_secs(1)).await.unwrap();
     }
 
     #[tokio::test]

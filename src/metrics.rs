@@ -94,7 +94,7 @@ impl RelayOutcome {
 }
 
 /// The statuses that are told apart; the last place is for all others.
-const STATUSES: [u16; 15] = [200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 503];
+const STATUSES: [u16; 16] = [200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 503, 504];
 const PLACES: usize = STATUSES.len() + 1;
 /// The upper bounds of the buckets for the time to record, in microseconds.
 const BOUNDS: [u64; 10] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000];

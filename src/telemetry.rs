@@ -181,6 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn who_looked_behind_a_mask_is_told_at_every_level() {
+        for (level, expected) in [("info", 2), ("warn", 1), ("off", 1), ("off,audit=off", 0)] {
+            let sink = Sink::default();
+            static DROPPED: AtomicU64 = AtomicU64::new(0);
+            let (lines, guard) =
+                Lines::start("test", sink.clone(), 16, Duration::ZERO, notices(LogFormat::Human, &DROPPED)).unwrap();
+            let build = tracing_subscriber::fmt().with_env_filter(filter(level).unwrap());
+            let subscriber = build.with_writer(Place { lines, dropped: &DROPPED }).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(target: "audit", "told");
+                tracing::info!("told");
+            });
+            drop(guard);
+            assert_eq!(sink.text().lines().count(), expected, "{level}");
+        }
+    }
+
+    #[test]
     fn lines_without_room_are_counted_and_told_once_there_is_room() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();

@@ -108,13 +108,14 @@ pub(crate) fn note(desk: &Arc<Desk>, quarantined: Vec<(usize, String)>, recorded
     for (at, reason) in quarantined {
         let Some(Recorded { id, .. }) = recorded.get(at).filter(|recorded| !recorded.duplicate) else { continue };
         desk.ward.total.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(event = %id, reason, "its telemetry could not be built; the event is kept and tried again");
         let mut waiting = desk.ward.waiting();
         if let Some(waiting) = &mut *waiting {
             waiting.count += 1;
             continue;
         }
         let event = id.to_string();
+        // Once a second, however many there are.
+        tracing::warn!(event, reason, "telemetry could not be built; the event is kept and tried again");
         // Taken now, so that a stop waits for it.
         let news = News::Quarantined { event: event.clone(), reason: reason.clone(), count: 1 };
         let Some(room) = desk.news_room(&news) else { continue };

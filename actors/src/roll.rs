@@ -52,6 +52,7 @@ pub(crate) fn staffed(settings: &Settings, beside: &Subscription, roll: &Roll) -
             concurrency: subscription.concurrency,
             circuit: subscription.circuit,
             limits,
+            takes: subscription.takes,
             timeout,
             mark: subscription.mark,
             active: subscribed.standing == Standing::Active,

@@ -208,6 +208,21 @@ impl Payloads {
         Some(Telemetry { at: Timestamp::from_micros(i64::from_be_bytes(*at)), body: kept.slice(AT_BYTES..) })
     }
 
+    /// The same without what people are told.
+    pub(crate) fn unnotified(&self) -> Self {
+        Self { notification: None, telemetry: self.telemetry.clone() }
+    }
+
+    /// How many bytes the payload of a kind has as it is kept; 0 where there is none.
+    #[must_use]
+    pub fn len_of(&self, takes: Takes) -> usize {
+        let payload = match takes {
+            Takes::Notification => &self.notification,
+            Takes::Telemetry => &self.telemetry,
+        };
+        payload.as_ref().map_or(0, Bytes::len)
+    }
+
     /// How many bytes they have in all.
     #[must_use]
     pub fn len(&self) -> usize {

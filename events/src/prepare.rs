@@ -151,11 +151,14 @@ impl Snapshot {
             // Switched off meanwhile: what was built goes no further.
             prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
         }
-        let kept = prepared.unnotified.clone();
-        let data = kept.unwrap_or_else(|| {
-            Arc::new(prepared.payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null))
-        });
-        prepared.owed = owed(&self.targets, &prepared.facts, &data, &prepared.payloads);
+        let Prepared { facts, payloads, unnotified, .. } = &prepared;
+        prepared.owed = match unnotified {
+            Some(data) => owed(&self.targets, facts, data, &payloads.unnotified()),
+            None => {
+                let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
+                owed(&self.targets, facts, &data, payloads)
+            }
+        };
         self.quarantine(&mut prepared);
         prepared
     }
@@ -176,6 +179,9 @@ impl Snapshot {
         let declared = self.catalogue.get(&facts.event_type);
         let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
         let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
+        if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
+            return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
+        }
         let facts = Facts { origin: Origin::Relay, occurred_at: Some(facts.happened_at()), ..facts.clone() };
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
         let facts = Facts { recorded_at: now, ..facts };
@@ -222,20 +228,27 @@ impl Snapshot {
         if body.len() > PAYLOAD_MAX {
             return Err(Unfit::TooLarge(body.len()));
         }
-        let (telemetry, quarantined) = match failure.map_or_else(|| self.telemetry(&facts, declared, &data), Err) {
+        // Where nothing would leave anyway, nothing is missing.
+        let built = match failure.filter(|_| self.telemetry.is_some() && declared.is_some()) {
+            Some(why) => Err(why),
+            None => self.telemetry(&facts, declared, &data),
+        };
+        let (telemetry, quarantined) = match built {
             Ok(telemetry) => (telemetry, None),
             Err(why) => (None, Some(why)),
         };
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
         // What is quarantined keeps its notification, since nothing else of it is left to build from.
-        let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry) && quarantined.is_none();
+        let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry);
+        let kept = !silent || quarantined.is_some();
         // Where fields are telemetry's alone, matching sees what a notification tells, as it does when it is done again.
         let told = match told {
             Cow::Owned(text) if !silent => read(text.as_bytes()).ok(),
             _ => None,
         };
-        let payloads = Payloads::built((!silent).then_some(body), telemetry.as_ref());
-        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &payloads);
+        let payloads = Payloads::built(kept.then_some(body), telemetry.as_ref());
+        let seen = if silent { Cow::Owned(payloads.unnotified()) } else { Cow::Borrowed(&payloads) };
+        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &seen);
         let unnotified = silent.then(|| Arc::new(data));
         let facts = Arc::new(facts);
         let mut prepared = Prepared { facts, idempotency, payloads, owed, quarantined, unnotified };
@@ -411,6 +424,46 @@ mod tests {
             prepared.owed = vec![crate::SubscriptionId(1)];
             assert_eq!(silent().rematch(prepared).owed, owed);
         }
+    }
+
+    #[test]
+    fn an_event_for_analytics_alone_is_notified_to_nobody_though_it_is_quarantined() {
+        let keeper = crate::SubscriptionId(9);
+        let people = Target { id: crate::SubscriptionId(3), selector: Default::default(), takes: Default::default() };
+        let snapshot = Snapshot { targets: vec![people], quarantine: Some(keeper), ..silent() };
+        let mut prepared = snapshot.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW)).unwrap();
+        let body = notification(&prepared.facts, "{}");
+        (prepared.payloads, prepared.quarantined) = (Payloads::built(Some(body), None), Some("it is too long".into()));
+        assert_eq!(snapshot.rematch(prepared.clone()).owed, [keeper]);
+        prepared.unnotified = None;
+        assert_eq!(
+            snapshot.rematch(prepared).owed,
+            [crate::SubscriptionId(3), keeper],
+            "the control is told to people"
+        );
+    }
+
+    #[test]
+    fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_takes_it_so() {
+        let keeper = crate::SubscriptionId(9);
+        let with = |required| {
+            let mut declarations = Declarations::of_types(&["a:b"]);
+            let field = FieldDeclaration { required, ..FieldDeclaration::new("s", FieldKind::String) };
+            declarations.events[0].fields = vec![field];
+            let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+            Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
+        };
+        let now = Timestamp::from_millis(NOW);
+        let attempted = Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
+        assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
+        let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
+        assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
+        let told = prepared.payloads.notification().unwrap();
+        let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
+        assert!(again(true).unwrap_err().contains("/s"));
+        assert!(again(false).unwrap().is_some());
+        let off = Snapshot { telemetry: None, ..with(true) }.prepare_attempted(attempted, now).unwrap();
+        assert_eq!((off.quarantined, off.owed), (None, vec![]));
     }
 
     #[test]

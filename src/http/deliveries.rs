@@ -33,8 +33,7 @@ pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Res
     asked.finish()?;
     let mut query = DeliveryQuery { tenant: caller.narrow(query.tenant)?, ..query };
     if let Some(name) = name {
-        let all = subscriptions::all(&shared).await?;
-        match all.into_iter().find(|s| s.name == name) {
+        match subscriptions::named(&shared, &name).await? {
             Some(found) => query.subscription = Some(found.id),
             // A subscription that never was is owed nothing.
             None => return Ok(json(StatusCode::OK, &Listing::<Delivery<'_>> { data: Vec::new(), next: None })),

@@ -5,8 +5,8 @@ use super::problem::Problem;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
 use posthaste_actors::messages::{
-    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscriptions,
-    Pause, Record, RecordBatch, Resume, Retry, Watch,
+    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscription,
+    InspectSubscriptions, Pause, Record, RecordBatch, RecordTelemetry, Resume, Retry, Test, Watch,
 };
 use std::time::Duration;
 
@@ -15,17 +15,22 @@ use std::time::Duration;
 pub(crate) const RECORD_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a look at something may take.
 pub(crate) const LOOK_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a test of a subscription may take: a call of its deliveree has up to ten minutes, its batch one.
+pub(crate) const TEST_WAIT_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Where each message goes. Any actor that takes them will do, so a test can stand in for the registry.
 #[derive(Clone)]
 pub struct Desk {
     pub(crate) record: Recipient<Record>,
     pub(crate) record_batch: Recipient<RecordBatch>,
+    pub(crate) record_telemetry: Recipient<RecordTelemetry>,
     pub(crate) events: Recipient<InspectEvents>,
     pub(crate) event: Recipient<InspectEvent>,
     pub(crate) deliveries: Recipient<InspectDeliveries>,
     pub(crate) delivery: Recipient<InspectDelivery>,
     pub(crate) subscriptions: Recipient<InspectSubscriptions>,
+    pub(crate) subscription: Recipient<InspectSubscription>,
+    pub(crate) test: Recipient<Test>,
     pub(crate) health: Recipient<InspectHealth>,
     pub(crate) retry: Recipient<Retry>,
     pub(crate) cancel: Recipient<Cancel>,
@@ -42,11 +47,14 @@ impl Desk {
         A: Actor
             + Handler<Record>
             + Handler<RecordBatch>
+            + Handler<RecordTelemetry>
             + Handler<InspectEvents>
             + Handler<InspectEvent>
             + Handler<InspectDeliveries>
             + Handler<InspectDelivery>
             + Handler<InspectSubscriptions>
+            + Handler<InspectSubscription>
+            + Handler<Test>
             + Handler<InspectHealth>
             + Handler<Retry>
             + Handler<Cancel>
@@ -55,11 +63,14 @@ impl Desk {
             + Handler<Watch>,
         A::Context: ToEnvelope<A, Record>
             + ToEnvelope<A, RecordBatch>
+            + ToEnvelope<A, RecordTelemetry>
             + ToEnvelope<A, InspectEvents>
             + ToEnvelope<A, InspectEvent>
             + ToEnvelope<A, InspectDeliveries>
             + ToEnvelope<A, InspectDelivery>
             + ToEnvelope<A, InspectSubscriptions>
+            + ToEnvelope<A, InspectSubscription>
+            + ToEnvelope<A, Test>
             + ToEnvelope<A, InspectHealth>
             + ToEnvelope<A, Retry>
             + ToEnvelope<A, Cancel>
@@ -70,11 +81,14 @@ impl Desk {
         Self {
             record: address.clone().recipient(),
             record_batch: address.clone().recipient(),
+            record_telemetry: address.clone().recipient(),
             events: address.clone().recipient(),
             event: address.clone().recipient(),
             deliveries: address.clone().recipient(),
             delivery: address.clone().recipient(),
             subscriptions: address.clone().recipient(),
+            subscription: address.clone().recipient(),
+            test: address.clone().recipient(),
             health: address.clone().recipient(),
             retry: address.clone().recipient(),
             cancel: address.clone().recipient(),

@@ -10,6 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt as _;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,8 +26,8 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
 const PROGRESS_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a body brings at least within [`PROGRESS_WAIT_MAX`].
 const PROGRESS_BYTES: usize = 64 * 1024;
-/// How long a body of a request without fields may be, in bytes.
-const NO_FIELDS_MAX: usize = 1_024;
+/// How long a body of a request with few fields or none may be, in bytes.
+const FEW_FIELDS_MAX: usize = 1_024;
 /// How much of a refused body is read and forgotten.
 const DISCARD_MAX: usize = 32 * 1024 * 1024;
 /// How long that may take.
@@ -206,32 +207,38 @@ pub(crate) async fn discard(mut payload: Payload) {
     let _ = tokio::time::timeout(DISCARD_WAIT_MAX, all).await;
 }
 
-/// Reads the body of a request that has no fields: none, or an empty JSON object. It takes nothing of what may be under
-/// way, so that a person can still act when everything is.
+/// Reads the body of a request that has no fields: none, or an empty JSON object.
 ///
 /// # Errors
-/// 400 where it is no JSON or breaks off, 408 where it comes too slowly, 413 where it is long, 422 where it is anything
-/// else.
+/// As [`few_fields`], and 422 where it has any.
 pub(crate) async fn no_fields(payload: Payload) -> Result<(), Problem> {
+    if few_fields(payload).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::wrong(vec![super::problem::Fault::at("", "this takes no fields")]))
+}
+
+/// Reads the body of a request that has few fields or none: a short JSON object, or nothing. It takes nothing of what may
+/// be under way, so that a person can still act when everything is.
+///
+/// # Errors
+/// 400 where it is no JSON or breaks off, 408 where it comes too slowly, 413 where it is long, 422 where it is no object.
+pub(crate) async fn few_fields(payload: Payload) -> Result<Map<String, Value>, Problem> {
     let mut body = BytesMut::new();
     let mut arriving = Arriving::new(payload);
     while let Some(chunk) = arriving.next().await? {
-        if body.len() + chunk.len() > NO_FIELDS_MAX {
+        if body.len() + chunk.len() > FEW_FIELDS_MAX {
             discard(arriving.payload).await;
-            return Err(Problem::too_large(format!(
-                "this takes no fields, and a body of at most {NO_FIELDS_MAX} bytes"
-            )));
+            return Err(Problem::too_large(format!("this takes a body of at most {FEW_FIELDS_MAX} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
     if body.is_empty() {
-        return Ok(());
+        return Ok(Map::new());
     }
     let text = super::json::check(&body).map_err(|e| Problem::unreadable(format!("the body is not JSON: {e}")))?;
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
-        Ok(fields) if fields.is_empty() => Ok(()),
-        _ => Err(Problem::wrong(vec![super::problem::Fault::at("", "this takes no fields")])),
-    }
+    serde_json::from_str(text)
+        .map_err(|_| Problem::wrong(vec![super::problem::Fault::at("", "this takes a JSON object, or no body at all")]))
 }
 
 /// Refuses what is not JSON by its content type; none is taken as JSON.

@@ -186,6 +186,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/subscriptions/{name}", GET).route(get().to(subscriptions::show)))
         .service(resource("/v1/subscriptions/{name}/pause", POST).route(web::post().to(subscriptions::pause)))
         .service(resource("/v1/subscriptions/{name}/resume", POST).route(web::post().to(subscriptions::resume)))
+        .service(resource("/v1/subscriptions/{name}/test", POST).route(web::post().to(subscriptions::test)))
         .service(resource("/v1/event-types", GET).route(get().to(event_types::list)))
         .service(resource("/v1/event-types/{type}", GET).route(get().to(event_types::show)))
         .service(

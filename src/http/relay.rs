@@ -13,10 +13,11 @@ use crate::config::Relay;
 use crate::metrics::RelayOutcome;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
-use posthaste_actors::messages::Record;
+use posthaste_actors::messages::RecordTelemetry;
 use posthaste_events::payload::PAYLOAD_MAX;
 use posthaste_events::prepare::{RelayDraft, Relayed, Snapshot, Unfit};
 use posthaste_events::{EventType, Pattern};
+use posthaste_outbox::{RecordError, StoreError};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -126,8 +127,11 @@ async fn relay(
         Err(unfit) => return Err(not_fit(unfit)),
     };
     share.add_events(1)?;
-    let message = Record { event: prepared, epoch: snapshot.epoch };
-    let recorded = ask(&shared.desk.record, message, RECORD_WAIT_MAX).await?.map_err(|e| not_recorded(e, false))?;
+    let message = RecordTelemetry { events: vec![prepared], epoch: snapshot.epoch };
+    let recorded = ask(&shared.desk.record_telemetry, message, RECORD_WAIT_MAX).await?;
+    let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
+    let recorded = recorded.and_then(|all| all.into_iter().next().ok_or_else(none));
+    let recorded = recorded.map_err(|e| not_recorded(e, false))?;
     shared.counters.relay_dropped(dropped.len());
     let answer = Answer { id: recorded.id.to_string(), duplicate: recorded.duplicate, dropped: &dropped };
     let outcome = if recorded.duplicate { RelayOutcome::Duplicate } else { RelayOutcome::Recorded };

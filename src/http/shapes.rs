@@ -1,5 +1,6 @@
 //! How things look in answers: the wire's own structs, apart from the domain's.
 
+use posthaste_actors::QUARANTINE;
 use posthaste_actors::messages::{SubscriptionView, Watched};
 use posthaste_events::catalogue::declare::{Audience, FieldKind};
 use posthaste_events::catalogue::{Catalogue, Declared, FilterPath};
@@ -290,7 +291,7 @@ pub(crate) fn subscription(view: &SubscriptionView) -> Value {
     let mut put = |name: &str, value: Value| shape.insert(name.to_owned(), value);
     put("name", view.name.as_str().into());
     put("tenant", view.tenant.as_deref().into());
-    put("source", "config".into());
+    put("source", if view.name == QUARANTINE { "built-in" } else { "config" }.into());
     put("state", state.into());
     put("reason", reason.into());
     put("backlog", view.backlog.into());

@@ -1,15 +1,21 @@
-//! `/v1/subscriptions`: looking at them, pausing and resuming them.
+//! `/v1/subscriptions`: looking at them, pausing, resuming and testing them.
 
 use super::access::Caller;
-use super::desk::{LOOK_WAIT_MAX, ask};
-use super::problem::Problem;
+use super::desk::{LOOK_WAIT_MAX, TEST_WAIT_MAX, ask};
+use super::events::not_recorded;
+use super::problem::{Fault, Problem, escaped, quoted};
 use super::query::Query;
 use super::reveal::{self, URL};
-use super::shapes::{self, Listing};
+use super::shapes::{self, Listing, Tailed};
 use super::{Scope, Shared, intake, json};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use posthaste_actors::messages::{InspectSubscriptions, Pause, Resume, SubscriptionView};
+use posthaste_actors::messages::{
+    InspectSubscription, InspectSubscriptions, NotTested, Pause, Resume, SubscriptionView, Test,
+};
+use posthaste_events::EventType;
+use serde_json::Value;
+use std::time::Duration;
 
 /// Lists the configured subscriptions, by name.
 pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -78,6 +84,53 @@ pub(super) async fn resume(
     Ok(json(StatusCode::OK, &shapes::subscription(&now)))
 }
 
+/// Sends an event to a subscription now, for it alone, and answers with the attempt.
+pub(super) async fn test(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    payload: web::Payload,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let caller = shared.admit(&request, Scope::Manage)?;
+    Query::none(request.query_string())?;
+    let mut fields = intake::few_fields(payload).await?;
+    let event_type = fields.remove("type").map(|value| read_type(&value)).transpose()?;
+    if let Some(unknown) = fields.keys().next() {
+        let pointer = format!("/{}", escaped(&quoted(unknown)));
+        return Err(Problem::wrong(vec![Fault::at(pointer, "there is no such field here; there is type")]));
+    }
+    find(&shared, &caller, &name).await?;
+    let message = Test { subscription: name.into_inner(), event_type };
+    let attempt = ask(&shared.desk.test, message, TEST_WAIT_MAX).await?.map_err(not_tested)?;
+    Ok(json(StatusCode::OK, &Tailed::new(&attempt)))
+}
+
+fn read_type(value: &Value) -> Result<EventType, Problem> {
+    let wrong = |detail: String| Problem::wrong(vec![Fault::at("/type", detail)]);
+    let text =
+        value.as_str().ok_or_else(|| wrong("this is the type of an event; leave it out for a plain test".into()))?;
+    EventType::parse(text).map_err(|e| wrong(e.to_string()))
+}
+
+fn not_tested(why: NotTested) -> Problem {
+    let detail = why.to_string();
+    match why {
+        NotTested::Unknown => missing(),
+        NotTested::Paused
+        | NotTested::Disabled(_)
+        | NotTested::CircuitOpen
+        | NotTested::AskedToWait(_)
+        | NotTested::TelemetryOff => Problem::conflict(detail),
+        NotTested::Undeclared(_) | NotTested::NoExample(_) | NotTested::NothingToTell(_) | NotTested::Unfit(_) => {
+            Problem::wrong(vec![Fault::at("/type", detail)])
+        }
+        NotTested::Broken => Problem::unavailable(detail, Duration::from_secs(5)),
+        NotTested::NoAnswer { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, detail),
+        NotTested::Refused(error) => not_recorded(error, false),
+        NotTested::Store(error) => error.into(),
+    }
+}
+
 async fn may_change(shared: &Shared, request: &HttpRequest, payload: web::Payload, name: &str) -> Result<(), Problem> {
     let caller = shared.admit(request, Scope::Manage)?;
     Query::none(request.query_string())?;
@@ -90,8 +143,13 @@ pub(super) async fn all(shared: &Shared) -> Result<Vec<SubscriptionView>, Proble
     Ok(ask(&shared.desk.subscriptions, InspectSubscriptions, LOOK_WAIT_MAX).await??)
 }
 
+/// One of them by its name, the built-in one too.
+pub(super) async fn named(shared: &Shared, name: &str) -> Result<Option<SubscriptionView>, Problem> {
+    Ok(ask(&shared.desk.subscription, InspectSubscription(name.to_owned()), LOOK_WAIT_MAX).await??)
+}
+
 async fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<SubscriptionView, Problem> {
-    let found = all(shared).await?.into_iter().find(|s| s.name == name);
+    let found = named(shared, name).await?;
     found.filter(|s| is_seen(caller, s)).ok_or_else(missing)
 }
 

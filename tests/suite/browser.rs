@@ -1,10 +1,11 @@
 //! A page in a real browser posts to the daemon's relay: from a listed origin it may, from any other it may not, and
-//! nothing but the relay is open to either.
+//! nothing but the relay is open to either. A reload changes which is which.
 
 use crate::{at, folder};
 use anyhow::{Context, Result, ensure};
 use posthaste_tests::browser::Browser;
-use posthaste_tests::{Client, Config, Daemon, Receiver, Reply, Request, until};
+use posthaste_tests::{Client, Config, Daemon, Receiver, Reply, Request, Subscription, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 const RELAY_TOKEN: &str = "relay-token-0123456789";
 const ADMIN_TOKEN: &str = "admin-token-0123456789";
+/// The file of the analytics subscription, in the daemon's folder.
+const ANALYTICS: &str = "analytics.ndjson";
 /// How long a browser may take to start and to run its page.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,6 +119,12 @@ fn daemon(home: &Path, origin: &str) -> Result<Daemon> {
         .set("catalogue", "files", json!(["events.toml"]))
         .set("catalogue", "undeclared", "reject")
         .set("relay", "origins", json!([origin]))
+        .subscribe(
+            Subscription::of("analytics", "product")
+                .set("backend", "file")
+                .set("path", ANALYTICS)
+                .set("batch", json!({"wait": "100ms"})),
+        )
         .set("daemon", "tokens", json!([token("page", RELAY_TOKEN, "relay"), token("root", ADMIN_TOKEN, "admin")]));
     let mut daemon = Daemon::new(home, config)?;
     daemon.start()?;
@@ -126,6 +135,12 @@ fn admin(daemon: &Daemon) -> Client {
     let mut client = daemon.client();
     client.token = Some(ADMIN_TOKEN.to_owned());
     client
+}
+
+/// What arrived in the file of the analytics subscription.
+fn arrived(daemon: &Daemon) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(daemon.home().join(ANALYTICS)).unwrap_or_default();
+    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
 /// How many posts the relay refused.
@@ -162,6 +177,15 @@ fn a_page_of_a_listed_origin_posts_by_fetch_and_by_beacon_and_reaches_nothing_el
         assert_eq!(events[0]["telemetry"]["event_properties"], json!({"page": "home"}));
     }
     assert_eq!(of(&mut client, "view:fetched")?[0]["id"], answer["id"]);
+    let lines = until("both in the file of analytics", PATIENCE, || {
+        Ok(Some(arrived(&daemon)?).filter(|lines| lines.len() >= 2))
+    })?;
+    let told = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((lines.len(), told("view:fetched"), told("view:left")), (2, 1, 1), "{lines:?}");
+    for line in lines {
+        assert_eq!((&line["event_properties"], &line["derived_properties"]), (&json!({"page": "home"}), &json!({})));
+        assert!(!line.to_string().contains("Ada"), "{line}");
+    }
     // Not even with a token for it: browsers keep pages of other origins out.
     for path in ["recorded", "listed"] {
         assert!(seen[path]["error"].is_string(), "{path}: {seen}");
@@ -186,5 +210,27 @@ fn a_page_of_another_origin_is_kept_out_even_where_its_browser_asks_nothing() ->
     let events = admin(&daemon).get("/v1/events")?;
     let theirs = |event: &&Value| !event["type"].as_str().is_some_and(|t| t.starts_with("posthaste:"));
     assert_eq!(events["data"].as_array().context("data")?.iter().find(theirs), None);
+    assert!(arrived(&daemon)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_reload_lets_the_pages_of_another_origin_in_and_those_of_the_first_out() -> Result<()> {
+    let home = folder()?;
+    let (first, second) = ("https://app.example.com", "https://shop.example.com");
+    let mut daemon = daemon(home.path(), first)?;
+    // What a browser asks before it lets a page post.
+    let asks = |client: &mut Client, origin: &str| -> Result<(u16, Option<String>)> {
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        let answer = client.send("OPTIONS", "/analytics", &headers, b"")?;
+        Ok((answer.status, answer.header("access-control-allow-origin").map(str::to_owned)))
+    };
+    let mut client = daemon.client();
+    assert_eq!(asks(&mut client, first)?, (204, Some(first.to_owned())));
+    assert_eq!(asks(&mut client, second)?, (403, None));
+    daemon.configure(|config| config.set("relay", "origins", json!([second])))?;
+    daemon.signal(Signal::HUP)?;
+    until("the reload", PATIENCE, || Ok((asks(&mut client, second)?.0 == 204).then_some(())))?;
+    assert_eq!(asks(&mut client, first)?, (403, None));
     Ok(())
 }

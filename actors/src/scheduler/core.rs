@@ -289,6 +289,7 @@ impl Core {
     /// Gives back what waits for a call.
     pub(super) fn release_ready(&mut self, subscription: SubscriptionId, now: Duration) {
         let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        lane.cramped = false;
         for ready in std::mem::take(&mut lane.ready) {
             give_back(&mut self.window, &mut self.settlements, lane, &ready.leased, now);
         }

@@ -194,7 +194,8 @@ impl Lane {
     /// Whether what is ready makes as large a call as there may be, or one that cannot grow.
     fn batch_is_full(&self) -> bool {
         let limits = self.terms.limits;
-        let mut sizes = self.ready.iter().take(limits.events.max(1)).map(|r| r.leased.payloads.len());
+        let mut sizes =
+            self.ready.iter().take(limits.events.max(1)).map(|r| r.leased.payloads.len_of(self.terms.takes));
         self.cramped
             || self.ready.len() >= limits.events
             || sizes.try_fold(0_usize, |sum, size| Some(sum + size).filter(|sum| *sum < limits.bytes)).is_none()
@@ -229,7 +230,7 @@ impl Lane {
         self.cramped = false;
         let (mut taken, mut bytes) = (Vec::with_capacity(limits.events.clamp(1, self.ready.len().max(1))), 0_usize);
         while let Some(next) = self.ready.front() {
-            let longer = bytes.saturating_add(next.leased.payloads.len());
+            let longer = bytes.saturating_add(next.leased.payloads.len_of(self.terms.takes));
             if !taken.is_empty() && (taken.len() >= limits.events || longer > limits.bytes) {
                 break;
             }

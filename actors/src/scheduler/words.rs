@@ -3,7 +3,9 @@
 use crate::settings::Circuit;
 use posthaste_events::Timestamp;
 use posthaste_events::builtin::News;
-use posthaste_events::{Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId};
+use posthaste_events::{
+    Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId, Takes,
+};
 use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct Terms {
     pub circuit: Option<Circuit>,
     /// How large a call may be.
     pub limits: BatchLimits,
+    /// Which payload a call has of each delivery, and so which of them its size goes by.
+    pub takes: Takes,
     /// How long a call may take.
     pub timeout: Duration,
     /// A mark of its settings: where it changes the receiver may be another.

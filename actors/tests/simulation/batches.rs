@@ -6,7 +6,7 @@
 use crate::receiver::{Mood, Nature};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
-use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId};
+use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
 use posthaste_outbox::{Enrolment, Standing};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,26 @@ use std::time::Duration;
 /// What hints, claims and their answers take, each up to 3 ms, some of them behind others.
 const SLACK: Duration = Duration::from_millis(50);
 const SEEDS: u64 = 60;
+
+/// A lane whose receiver takes everything.
+fn lane(id: SubscriptionId, name: &str, limits: BatchLimits) -> SimLane {
+    let name: Arc<str> = name.into();
+    let terms = Terms {
+        id,
+        name: Arc::clone(&name),
+        tenant: None,
+        retry: RetryPolicy::default(),
+        concurrency: 64,
+        circuit: None,
+        limits,
+        takes: Takes::Notification,
+        timeout: Duration::from_secs(15),
+        mark: 0,
+        active: true,
+    };
+    let nature = Nature::always(Mood::Accepts, 0.0);
+    SimLane { name, terms, nature, standing: Standing::Active, listed: true }
+}
 
 /// Runs a calm life whose core is told `told` of each wait; what is wrong with it, and its calls.
 fn life(seed: u64, told: impl Fn(Duration) -> Duration) -> (Vec<String>, usize) {
@@ -24,22 +44,9 @@ fn life(seed: u64, told: impl Fn(Duration) -> Duration) -> (Vec<String>, usize) 
     let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
     for subscribed in roll.subscriptions {
-        let name: Arc<str> = subscribed.name.as_str().into();
         let (events, wait) = (world.dice.between(2, 100) as usize, world.dice.millis(20, 5_000));
-        let terms = Terms {
-            id: subscribed.id,
-            name: Arc::clone(&name),
-            tenant: None,
-            retry: RetryPolicy::default(),
-            concurrency: 64,
-            circuit: None,
-            limits: BatchLimits { events, bytes: 1_000_000, wait },
-            timeout: Duration::from_secs(15),
-            mark: 0,
-            active: true,
-        };
-        let (nature, standing, listed) = (Nature::always(Mood::Accepts, 0.0), Standing::Active, true);
-        world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing, listed });
+        let limits = BatchLimits { events, bytes: 1_000_000, wait };
+        world.lanes.insert(subscribed.id, lane(subscribed.id, &subscribed.name, limits));
     }
     let mut roster = world.roster();
     roster.iter_mut().for_each(|terms| terms.limits.wait = told(terms.limits.wait));
@@ -76,4 +83,24 @@ fn a_scheduler_that_lets_batches_wait_too_long_is_caught() {
 fn a_scheduler_whose_batches_wait_for_nobody_is_caught() {
     let caught = (0..SEEDS).filter(|seed| !life(*seed, |_| Duration::ZERO).0.is_empty()).count();
     assert!(caught as u64 >= SEEDS / 2, "{caught}");
+}
+
+#[test]
+fn a_batch_that_can_not_grow_for_want_of_room_goes_at_once() {
+    let mut world = World::empty(1, Sabotage::None);
+    world.hints_lost = 0.0;
+    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000 }];
+    let roll = world.ask(world.store.outbox.enroll(wanted)).unwrap();
+    world.epoch = roll.epoch;
+    let id = roll.subscriptions[0].id;
+    // More than a subscription may have out at once.
+    let limits = BatchLimits { events: 2_000, bytes: usize::MAX, wait: Duration::from_secs(60) };
+    world.lanes.insert(id, lane(id, "large", limits));
+    let roster = world.roster();
+    world.tell_now(vec![Input::Roster(roster)]);
+    world.at(Duration::ZERO, None, move |world| world.record_for(vec![vec![id]; 1_500]));
+    world.ends = Some(Duration::from_secs(2));
+    world.run();
+    assert_eq!(world.problems.first(), None);
+    assert!(world.model.calls_begun > 0);
 }

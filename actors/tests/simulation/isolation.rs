@@ -4,7 +4,7 @@
 use crate::receiver::{Mood, Nature};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
-use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId};
+use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
 use posthaste_outbox::{Enrolment, Standing};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ fn p99(case: &Case) -> Duration {
             concurrency: if healthy { 32 } else { 100_000 },
             circuit: None,
             limits: BatchLimits::ONE,
+            takes: Takes::Notification,
             timeout: Duration::from_secs(15),
             mark: 0,
             active: true,

@@ -7,7 +7,7 @@ use crate::store::{Hints, SimStore};
 use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms, Told};
 use posthaste_actors::settings::Circuit;
 use posthaste_events::seams::{Clock as _, Random as _};
-use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId};
+use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId, Takes};
 use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -206,6 +206,7 @@ impl World {
                 pause: dice.millis(1_000, 30_000),
             }),
             limits: BatchLimits { events, bytes: dice.between(1_000, 1_000_000) as usize, wait },
+            takes: Takes::Notification,
             timeout: dice.millis(500, 10_000),
             mark: 0,
             active: true,

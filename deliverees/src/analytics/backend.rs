@@ -1,6 +1,7 @@
 //! What a backend is: a wire format, and what its protocol says in an answer. Nothing here sends anything.
 
 use super::{otlp, plain, posthog};
+use posthaste_events::outcome::REASON_MAX;
 use posthaste_events::{Anonymous, Payload as _, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -174,6 +175,12 @@ impl<'a> Plain<'a> {
             derived_properties: event.payload.derived_properties,
         }
     }
+}
+
+/// What a receiver says in its own words, fit to be shown in one line.
+pub(super) fn said(words: &str) -> String {
+    let shown = words.chars().take(REASON_MAX);
+    shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Puts events that are JSON texts between two pieces of JSON, with commas.

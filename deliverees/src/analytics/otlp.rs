@@ -11,7 +11,7 @@
 //! Both trees become attributes with dotted names. The messages below carry the field numbers of opentelemetry-proto 1.x:
 //! `collector/logs/v1/logs_service.proto`, `logs/v1/logs.proto`, `resource/v1/resource.proto`, `common/v1/common.proto`.
 
-use super::backend::{Answer, Backend, Bounds, Event, KeyUse, Reading, Spec, by_status};
+use super::backend::{Answer, Backend, Bounds, Event, KeyUse, Reading, Spec, by_status, said};
 use prost::Message;
 use serde_json::Value;
 
@@ -90,8 +90,8 @@ impl Backend for Otlp {
 /// of a collector that answers in JSON, says nothing.
 fn partial(body: &[u8]) -> Option<String> {
     let partial = ExportResponse::decode(body).ok()?.partial_success?;
-    match (partial.rejected_log_records, partial.error_message.as_str()) {
-        (0, "") => None,
+    match (partial.rejected_log_records, said(&partial.error_message)) {
+        (0, warning) if warning.is_empty() => None,
         (0, warning) => Some(format!("warning: {warning}")),
         (count, why) => Some(format!("partial success: {count} of the request's events were rejected: {why}")),
     }
@@ -269,14 +269,14 @@ mod tests {
 
     #[test]
     fn a_partial_success_is_taken_with_its_words() {
-        let said = |rejected_log_records, error_message: &str| {
+        let answered = |rejected_log_records, error_message: &str| {
             let partial = PartialSuccess { rejected_log_records, error_message: error_message.to_owned() };
             read(200, &ExportResponse { partial_success: Some(partial) }.encode_to_vec())
         };
         let words = "partial success: 3 of the request's events were rejected: too old";
-        assert_eq!(said(3, "too old"), Reading::Taken(Some(words.to_owned())));
-        assert_eq!(said(0, "slow down"), Reading::Taken(Some("warning: slow down".to_owned())));
-        assert_eq!(said(0, ""), Reading::Taken(None));
+        assert_eq!(answered(3, "too\u{1b}old"), Reading::Taken(Some(words.to_owned())));
+        assert_eq!(answered(0, "slow down"), Reading::Taken(Some("warning: slow down".to_owned())));
+        assert_eq!(answered(0, ""), Reading::Taken(None));
         for body in [&b""[..], b"{\"partialSuccess\":{}}", b"\xff\xff"] {
             assert_eq!(read(200, body), Reading::Taken(None));
         }

@@ -5,7 +5,7 @@
 //! `{"rejected":[{"id","reason"}…]}`: with a 2xx the others are taken, with a 400, 413 or 422 they are sent again at once
 //! without them.
 
-use super::backend::{Answer, Backend, Bounds, Event, KeyUse, Others, Plain, Reading, Spec, by_status, joined};
+use super::backend::{Answer, Backend, Bounds, Event, KeyUse, Others, Plain, Reading, Spec, by_status, joined, said};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -60,9 +60,9 @@ impl Backend for Http {
             Reading::Refused => Others::Again,
             _ => return reading,
         };
-        let Ok(said) = serde_json::from_slice::<Said<'_>>(answer.body) else { return reading };
-        let named: BTreeMap<&str, &Rejected<'_>> = said.rejected.iter().map(|r| (r.id.as_ref(), r)).collect();
-        let why = |r: &Rejected<'_>| r.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
+        let Ok(named) = serde_json::from_slice::<Said<'_>>(answer.body) else { return reading };
+        let named: BTreeMap<&str, &Rejected<'_>> = named.rejected.iter().map(|r| (r.id.as_ref(), r)).collect();
+        let why = |r: &Rejected<'_>| said(r.reason.as_deref().unwrap_or("no reason given"));
         // An id that was not sent says nothing of what was.
         let refused: Vec<(usize, String)> =
             answer.ids.iter().enumerate().filter_map(|(at, id)| Some((at, why(named.get(id)?)))).collect();

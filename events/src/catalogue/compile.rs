@@ -229,8 +229,11 @@ impl<'d> Compiler<'d> {
                 self.add_fields(site, &layer.fields, &mut built);
             }
             Err((why, hint)) => {
-                let what = format!("`at = {:?}` {why}", short(&place));
-                self.faults.push(site.fault(None, Some("at"), what, hint));
+                // A name that is none is told already.
+                if layer.at.is_some() || EventType::parse(&layer.name).is_ok() {
+                    let what = format!("`at = {:?}` {why}", short(&place));
+                    self.faults.push(site.fault(None, Some("at"), what, hint));
+                }
                 self.judge_fields(site, &layer.fields);
             }
         }

@@ -35,7 +35,8 @@ fn holds_text(value: &Value, text: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    // A smaller seed is no simpler case.
+    #![proptest_config(ProptestConfig { cases: CASES, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn any_declarations_compile_or_have_faults_and_never_panic(seed: u64) {

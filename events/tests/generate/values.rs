@@ -191,7 +191,7 @@ fn letters(chars: usize, rng: &mut Seeded) -> String {
 pub(crate) fn grid(field: &FieldDeclaration) -> Option<(f64, f64, f64)> {
     let (least, most) = (field.minimum.as_ref()?.as_f64()?, field.maximum.as_ref()?.as_f64()?);
     let mut scale = 1.0;
-    while (most - least) * scale * 10.0 <= 1e6 && most.abs().max(least.abs()) * scale * 10.0 <= 9_007_199_254_740_992.0
+    while (most - least) * scale * 10.0 <= 1e6 && most.abs().max(least.abs()) * scale * 10.0 <= 1_125_899_906_842_624.0
     {
         scale *= 10.0;
     }

@@ -15,7 +15,7 @@ use std::path::Path;
 /// Reads a file into `declarations`; what could not be read is told and marked in `spots`.
 pub(super) fn read(path: &Path, declarations: &mut Declarations, spots: &mut Spots, problems: &mut Problems) {
     let Some(root) = source::parse(path, problems) else {
-        spots.broken = true;
+        (spots.broken, spots.lost_layer) = (true, true);
         return;
     };
     let mut top = Section::top(&root, problems);
@@ -24,6 +24,7 @@ pub(super) fn read(path: &Path, declarations: &mut Declarations, spots: &mut Spo
         let taken = declarations.layers.iter().any(|l| l.name == entry.key);
         let is_good = is_layer_name(entry, taken, &mut section);
         let (layer, spot) = read_layer(&entry.key, section);
+        spots.lost_layer |= !is_good;
         spots.broken |= !is_good || spot.is_broken();
         if is_good {
             declarations.layers.push(layer);
@@ -62,6 +63,7 @@ fn table<'a, 'p>(
     let hint = format!("write [{word}.\"a:b\"]");
     section.unseen(&entry.place, "it", format!("is {}, not a table", entry.node.kind()), hint);
     spots.broken = true;
+    spots.lost_layer |= word == "layer";
     None
 }
 

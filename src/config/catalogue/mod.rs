@@ -35,7 +35,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<Catalogue
             let why = format!("= \"{path}\" cannot be read: {error}");
             let hint = format!("paths are seen from {}; files = [] declares nothing", folder.display());
             section.unseen(&place, "files", why, hint);
-            spots.broken = true;
+            (spots.broken, spots.lost_layer) = (true, true);
             continue;
         }
         file::read(&full, &mut declarations, &mut spots, section.problems);

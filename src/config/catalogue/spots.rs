@@ -11,6 +11,8 @@ pub(super) struct Spots {
     pub(super) events: Vec<Spot>,
     /// Whether something could not be read, so that it is missing in the declarations.
     pub(super) broken: bool,
+    /// Whether a layer is among that, so that others may name it.
+    pub(super) lost_layer: bool,
 }
 
 /// A layer, a type, or a field of one.
@@ -24,9 +26,6 @@ pub(super) struct Spot {
     /// Whether something of it, its fields left out, could not be read: what else is wrong there may only follow.
     pub(super) broken: bool,
 }
-
-/// Keys by which declarations name each other: with one of those gone, the others' faults may only follow.
-const NAMING: [&str; 4] = ["example", "layer", "parent", "at"];
 
 impl Spot {
     /// The table that `section` reads.
@@ -57,7 +56,11 @@ impl Spots {
             return;
         };
         let spot = fault.at.field.and_then(|field| whole.fields.get(field)).unwrap_or(whole);
-        let follows = self.broken && fault.at.key.is_some_and(|key| NAMING.contains(&key));
+        let follows = match fault.at.key {
+            Some("layer" | "parent") => self.lost_layer,
+            Some("example" | "at") => self.broken,
+            _ => false,
+        };
         if spot.broken || follows {
             return;
         }

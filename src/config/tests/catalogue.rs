@@ -189,6 +189,9 @@ fn a_mistake_is_told_once_and_not_again_for_what_follows_from_it() {
         "[event.a]\ntitel = \"x\"\nlayer = \"b\"\n[event.c]\nfields.x = { type = \"string\", telemetry = \"keep\" }";
     let problems = load_catalogue(text).unwrap_err();
     assert_eq!(problems.len(), 3, "{}", told(&problems));
+    let problems =
+        load_catalogue("[layer.a]\nparent = \"zz\"\n[event.b]\nfields.x = { type = \"strng\" }").unwrap_err();
+    assert_eq!(problems.len(), 2, "{}", told(&problems));
 }
 
 /// Asserts one problem at a line of the catalogue.

@@ -86,9 +86,8 @@ async fn what_is_said_not_to_be_built_is_refused() {
         (Method::POST, "/v1/subscriptions", "`POST /v1/subscriptions`", 405),
         (Method::PATCH, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
         (Method::DELETE, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
-        (Method::POST, "/v1/subscriptions/good/test", "`test`, `rotate-secret` and `replay`", 404),
-        (Method::POST, "/v1/subscriptions/good/rotate-secret", "`test`, `rotate-secret` and `replay`", 404),
-        (Method::POST, "/v1/subscriptions/good/replay", "`test`, `rotate-secret` and `replay`", 404),
+        (Method::POST, "/v1/subscriptions/good/rotate-secret", "`rotate-secret` and `replay`", 404),
+        (Method::POST, "/v1/subscriptions/good/replay", "`rotate-secret` and `replay`", 404),
         (Method::GET, "/openapi.json", "`GET /openapi.json`", 404),
     ] {
         let row = page.lines().find(|line| line.contains(named)).unwrap_or_else(|| panic!("no row for {named}"));

@@ -168,6 +168,44 @@ async fn a_paused_subscription_says_so_and_goes_on_when_resumed() {
 }
 
 #[actix_web::test]
+async fn a_subscription_is_tested_and_the_attempt_answered() {
+    let stage = Stage::open().await;
+    let plain = stage.post("/v1/subscriptions/good/test", "").await;
+    assert_eq!(plain.status, 200, "{plain:?}");
+    let plain = plain.json();
+    assert_eq!((&plain["type"], &plain["subscription"]), (&json!("posthaste:test"), &json!("good")));
+    assert_eq!(
+        (&plain["state"], &plain["outcome"], &plain["number"]),
+        (&json!("delivered"), &json!("delivered"), &json!(1))
+    );
+    let event = stage.get(&format!("/v1/events/{}", plain["event"].as_str().unwrap())).await.json();
+    assert_eq!(event["deliveries"].as_array().unwrap().len(), 1, "it is owed to nobody else");
+
+    let example = stage.post("/v1/subscriptions/good/test", r#"{"type":"shop:order:placed"}"#).await.json();
+    let event = stage.get(&format!("/v1/events/{}?reveal=fields", example["event"].as_str().unwrap())).await.json();
+    assert_eq!(event["properties"]["shop"]["order"]["customer"], "Ada", "the catalogue's example");
+    let failed = stage.post("/v1/subscriptions/bad/test", "{}").await;
+    assert_eq!((failed.status, &failed.json()["outcome"]), (200, &json!("rejected")));
+
+    for (body, pointer) in [
+        (r#"{"type":"nobody:declared"}"#, "/type"),
+        (r#"{"type":"a:b"}"#, "/type"),
+        (r#"{"type":"NO"}"#, "/type"),
+        (r#"{"type":null}"#, "/type"),
+        (r#"{"tpye":"a:b"}"#, "/tpye"),
+        ("[]", ""),
+    ] {
+        let answer = stage.post("/v1/subscriptions/good/test", body).await;
+        assert_eq!((answer.status, answer.pointers()), (422, vec![pointer.to_owned()]), "{body}");
+    }
+    assert_eq!(stage.post("/v1/subscriptions/good/test", "{").await.status, 400);
+    assert_eq!(stage.post("/v1/subscriptions/nobody/test", "").await.status, 404);
+    stage.post("/v1/subscriptions/good/pause", "").await;
+    let paused = stage.post("/v1/subscriptions/good/test", "").await;
+    assert_eq!((paused.status, paused.pointers()), (409, vec![]));
+}
+
+#[actix_web::test]
 async fn health_readiness_metrics_and_the_front_answer() {
     let stage = Stage::open().await;
     let id = stage.record(&json!({"type": "a:b"})).await;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// Every route: method, path, the scope that it needs.
-const ROUTES: [(&str, &str, Option<&str>); 18] = [
+const ROUTES: [(&str, &str, Option<&str>); 19] = [
     ("POST", "/v1/events", Some("record")),
     ("GET", "/v1/events", Some("read")),
     ("GET", "/v1/events/EVENT", Some("read")),
@@ -27,6 +27,7 @@ const ROUTES: [(&str, &str, Option<&str>); 18] = [
     ("GET", "/v1/subscriptions/acme", Some("read")),
     ("POST", "/v1/subscriptions/acme/pause", Some("manage")),
     ("POST", "/v1/subscriptions/acme/resume", Some("manage")),
+    ("POST", "/v1/subscriptions/acme/test", Some("manage")),
     ("GET", "/v1/event-types", Some("read")),
     ("GET", "/v1/event-types/a:b", Some("read")),
     ("GET", "/v1/tail", Some("read")),
@@ -241,6 +242,7 @@ fails! {
     InspectDeliveries => Page<DeliveryRow, DeliveryId>;
     InspectDelivery => Option<DeliveryView>;
     InspectSubscriptions => Vec<SubscriptionView>;
+    InspectSubscription => Option<SubscriptionView>;
     Retry => Answer;
     Cancel => Answer;
     Pause => Option<SubscriptionView>;
@@ -261,6 +263,24 @@ impl Handler<RecordBatch> for Trouble {
 
     fn handle(&mut self, _: RecordBatch, _: &mut Self::Context) -> Self::Result {
         let answer: Result<Vec<Recorded>, RecordError> = Err((self.0)());
+        MessageResult(answer)
+    }
+}
+
+impl Handler<RecordTelemetry> for Trouble {
+    type Result = MessageResult<RecordTelemetry>;
+
+    fn handle(&mut self, _: RecordTelemetry, _: &mut Self::Context) -> Self::Result {
+        let answer: Result<Vec<Recorded>, RecordError> = Err((self.0)());
+        MessageResult(answer)
+    }
+}
+
+impl Handler<posthaste_actors::messages::Test> for Trouble {
+    type Result = MessageResult<posthaste_actors::messages::Test>;
+
+    fn handle(&mut self, _: posthaste_actors::messages::Test, _: &mut Self::Context) -> Self::Result {
+        let answer: Result<Arc<Watched>, NotTested> = Err(NotTested::Refused((self.0)()));
         MessageResult(answer)
     }
 }
@@ -301,6 +321,10 @@ async fn an_outbox_that_takes_nothing_is_503_with_when_to_come_again() {
             assert_eq!((answer.status, answer.header("retry-after")), (503, after), "{answer:?}");
             answer.pointers();
         }
+        let relayed = stage.post("/analytics", r#"{"event":"a:b"}"#).await;
+        assert_eq!((relayed.status, relayed.header("retry-after")), (503, after), "{relayed:?}");
+        let metrics = String::from_utf8(stage.get("/metrics").await.bytes.to_vec()).unwrap();
+        assert!(metrics.contains("posthaste_relay_events_total{outcome=\"failed\"} 1"), "{metrics}");
     }
 }
 

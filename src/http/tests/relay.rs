@@ -5,6 +5,7 @@ use crate::http::{Access, Relay};
 use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use posthaste_events::prepare::TelemetryPolicy;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -245,6 +246,37 @@ async fn who_sends_more_than_the_rate_is_429_and_others_go_on() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }
+}
+
+#[test]
+fn no_body_makes_an_error_of_ours() {
+    let system = actix_web::rt::System::new();
+    let stage = system.block_on(Stage::open());
+    let name = prop_oneof![Just("event"), Just("properties"), Just("derived_properties"), Just("a/~b"), Just("")];
+    let value = prop_oneof![
+        Just(json!("shop:order:placed")),
+        Just(json!("view:loaded")),
+        Just(json!({"shop": {"order": {"currency": "EUR", "lines_count": -1, "x": [null]}}})),
+        Just(json!({"page": "home", "shop": 5})),
+        any::<f64>().prop_map(Value::from),
+        ".{0,50}".prop_map(Value::from),
+        Just(json!(null)),
+        Just(json!([])),
+    ];
+    let object = prop::collection::vec((name, value), 0..5)
+        .prop_map(|fields| Value::Object(fields.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()));
+    let body = prop_oneof![object.prop_map(|o| o.to_string().into_bytes()), any::<Vec<u8>>()];
+    let mut runner = proptest::test_runner::TestRunner::default();
+    runner
+        .run(&body, |body| {
+            let answer = system.block_on(stage.send(post(&json!(null)).set_payload(body)));
+            prop_assert!(answer.status < 500, "{answer:?}");
+            if answer.status >= 400 {
+                answer.pointers();
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[actix_web::test]

@@ -93,7 +93,11 @@ impl Stage {
 
     /// An actor that stands in for the registry.
     pub(super) fn on(desk: Desk) -> Self {
-        let snapshot = Arc::new(Snapshot { catalogue: catalogue(), ..Snapshot::default() });
+        let snapshot = Arc::new(Snapshot {
+            catalogue: catalogue(),
+            telemetry: Some(TelemetryPolicy::default()),
+            ..Snapshot::default()
+        });
         let shared = shared(desk, Arc::new(move || Arc::clone(&snapshot)), Access::default());
         Self { shared, engine: None }
     }

@@ -85,8 +85,9 @@ fn every_message_stands_in_the_page_of_messages() -> Result<()> {
 
 #[test]
 fn every_line_of_rust_in_the_docs_stands_in_code_that_is_compiled() -> Result<()> {
-    let example = fs::read_to_string(root().join("examples/embed.rs"))?;
-    let compiled = example + &fs::read_to_string(root().join("src/engine.rs"))?;
+    let sources = ["examples/embed.rs", "examples/typed.rs", "src/engine.rs"];
+    let compiled =
+        sources.map(|file| fs::read_to_string(root().join(file))).into_iter().collect::<Result<String, _>>()?;
     let mut findings = Vec::new();
     let mut seen = 0;
     for (path, text) in files(".md")?.into_iter().filter(|(path, _)| path.starts_with("docs")) {

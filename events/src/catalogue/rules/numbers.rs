@@ -18,6 +18,9 @@ pub(in crate::catalogue) const SUM_FACTOR: i128 = 1_000_000;
 /// Above this not every whole number is a number of 64 bits: 2^53.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// So many steps from 0 a number still comes back from the grid as the same step, whatever is lost in rounding: 2^50.
+const STEPS_MAX: f64 = 1_125_899_906_842_624.0;
+
 /// How many decimals are kept at most.
 const DECIMALS_MAX: i32 = 15;
 
@@ -200,8 +203,13 @@ impl Grid {
                 (0..=i128::from(KEEP_SPAN_MAX)).contains(&span).then_some(Self::Whole { minimum, maximum })
             }
             (FieldKind::Number, minimum, maximum) => {
+                // Large whole bounds are nearer to one another than they are once rounded.
+                let span = match (minimum, maximum) {
+                    (Size::Whole(minimum), Size::Whole(maximum)) => Size::Whole(maximum - minimum).real(),
+                    (minimum, maximum) => maximum.real() - minimum.real(),
+                };
                 let (minimum, maximum) = (minimum.real(), maximum.real());
-                let scale = scale(maximum - minimum, minimum.abs().max(maximum.abs()))?;
+                let scale = scale(span, minimum.abs().max(maximum.abs()))?;
                 Some(Self::Real { minimum, maximum, scale })
             }
             _ => None,
@@ -219,8 +227,11 @@ impl Grid {
         }))
     }
 
-    /// How many steps of the grid the number is from 0; `None` where it lies outside the bounds.
-    #[expect(clippy::cast_possible_truncation, reason = "the bounds times the scale are below 2^53 or whole")]
+    /// How many steps of the grid the number is from 0, at most 2^127; `None` where it lies outside the bounds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below 2^53, or whole; what is beyond 2^127 is that, and no bound of a real thing"
+    )]
     pub(in crate::catalogue) fn steps(&self, number: &Number) -> Option<i128> {
         match (*self, Size::of(number)) {
             (Self::Whole { minimum, maximum }, Size::Whole(n)) => (minimum..=maximum).contains(&n).then_some(n),
@@ -250,8 +261,8 @@ impl Grid {
             (Self::Whole { .. }, Size::Whole(n)) if within => Some(Measured(Size::Whole(n))),
             (Self::Real { scale, .. }, size) if within => {
                 let (n, steps) = (size.real(), size.real() * scale);
-                // Where numbers are sparser than the grid, each is on it.
-                let rounded = if steps.abs() < EXACT_MAX { real(steps.round() as i128, *scale) } else { n };
+                // Beyond it numbers are about as sparse as the grid.
+                let rounded = if steps.abs() < STEPS_MAX { real(steps.round() as i128, *scale) } else { n };
                 Some(Measured(Size::Real(rounded + 0.0)))
             }
             _ => None,
@@ -289,7 +300,7 @@ fn scale(span: f64, largest: f64) -> Option<f64> {
     if !(span >= 0.0 && fits(1.0)) {
         return None;
     }
-    let exact = |scale: f64| largest * scale <= EXACT_MAX;
+    let exact = |scale: f64| largest * scale <= STEPS_MAX;
     (0..=DECIMALS_MAX).map(|decimals| 10_f64.powi(decimals)).take_while(|s| *s == 1.0 || (fits(*s) && exact(*s))).last()
 }
 
@@ -297,4 +308,65 @@ fn scale(span: f64, largest: f64) -> Option<f64> {
 #[expect(clippy::cast_precision_loss, reason = "a number as near as there is one")]
 fn real(steps: i128, scale: f64) -> f64 {
     steps as f64 / scale + 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grid(kind: FieldKind, least: Number, most: Number) -> Option<Grid> {
+        let field = FieldDeclaration { minimum: Some(least), maximum: Some(most), ..FieldDeclaration::new("n", kind) };
+        Grid::of(&field)
+    }
+
+    fn read(number: Measured) -> Number {
+        serde_json::from_str(&number.to_string()).unwrap()
+    }
+
+    #[test]
+    fn bounds_that_span_more_than_a_million_or_are_the_wrong_way_round_keep_nothing() {
+        let of = |kind, least: i64, most: i64| grid(kind, least.into(), most.into()).is_some();
+        for kind in [FieldKind::Integer, FieldKind::Number] {
+            assert!(of(kind, -1, 999_999) && of(kind, 7, 7));
+            assert!(!of(kind, -1, 1_000_000) && !of(kind, 1, 0) && !of(kind, i64::MIN, i64::MAX));
+        }
+        let float = |n| Number::from_f64(n).unwrap();
+        assert_eq!(grid(FieldKind::Number, float(-f64::MAX), float(f64::MAX)), None);
+        assert_eq!(grid(FieldKind::Integer, float(0.5), float(1.5)), None);
+        assert_eq!(grid(FieldKind::String, 0.into(), 1.into()), None);
+        assert!(grid(FieldKind::Integer, (u64::MAX - 1).into(), u64::MAX.into()).is_some());
+        assert!(grid(FieldKind::Number, (1_u64 << 60).into(), ((1_u64 << 60) + 1_000_000).into()).is_some());
+    }
+
+    #[test]
+    fn a_client_claims_at_most_a_billion() {
+        assert_eq!(Count::claimed(&1_000_000_000.into()).map(|c| c.to_string()).as_deref(), Some("1000000000"));
+        for wrong in [Value::from(1_000_000_001), (-1).into(), 1.5.into(), u64::MAX.into(), "1".into(), Value::Null] {
+            assert_eq!(Count::claimed(&wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_within_its_bounds_near_and_kept_as_it_is(
+            least in prop_oneof![-1e6..1e6_f64, -1.0..1.0, proptest::num::f64::NORMAL],
+            span in prop_oneof![0.0..=1e6_f64, 0.0..=1.0, Just(0.0), 0.0..1e-9],
+            share in 0.0..=1.0_f64,
+        ) {
+            let most = least + span;
+            let grid = grid(FieldKind::Number, Number::from_f64(least).unwrap(), Number::from_f64(most).unwrap());
+            prop_assume!(grid.is_some());
+            let (grid, n) = (grid.unwrap(), (least + span * share).clamp(least, most));
+            let kept = read(grid.keep(&Number::from_f64(n).unwrap()).unwrap());
+            let out = kept.as_f64().unwrap();
+            prop_assert!(least <= out && out <= most);
+            let Grid::Real { scale, .. } = grid else { panic!("{grid:?}") };
+            prop_assert!((out - n).abs() <= 0.5 / scale + n.abs() * 1e-15, "{n} became {out} at {scale}");
+            prop_assert_eq!(&read(grid.keep(&kept).unwrap()), &kept);
+            // A sum of it passes the relay as it is.
+            let sum = read(grid.sum(grid.steps(&kept).unwrap().saturating_mul(1_000)));
+            prop_assert_eq!(grid.claimed_sum(&sum).map(read), Some(sum));
+        }
+    }
 }

@@ -42,8 +42,10 @@ fn worded(path: &str, kind: FieldKind, values: Value) -> FieldDeclaration {
 
 #[test]
 fn names_of_layers_and_types_must_be_of_the_grammar_and_their_own() {
-    let fault = only(vec![layer("A b", vec![])], vec![]);
-    assert_eq!((fault.at, fault.what.contains("\"A b\"")), (at(true, 0, None, None), true));
+    for name in ["A b", "a::b", ""] {
+        let fault = only(vec![layer(name, vec![])], vec![]);
+        assert_eq!((fault.at, fault.what.contains(&format!("{name:?}"))), (at(true, 0, None, None), true));
+    }
     let fault = only(vec![layer("a", vec![]), layer("a", vec![])], vec![]);
     assert_eq!((fault.at, fault.what.contains("twice")), (at(true, 1, None, None), true));
     for (name, says) in [("a::b", "\"a::b\""), ("posthaste:test", "the daemon's own"), ("c:d", "twice")] {
