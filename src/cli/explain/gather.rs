@@ -236,7 +236,11 @@ fn leaving(event_type: &EventType, declared: Option<&Declared>, grain: Duration)
         .map(|leaf| leaf.path.as_str())
         .chain(derived_properties.iter().filter_map(|leaf| leaf.of.as_deref()))
         .collect();
-    let dropped = fields.iter().map(|f| f.path.clone()).filter(|path| !told_of.contains(path.as_str())).collect();
+    // Of an object something may leave though nothing is told of it as a whole.
+    let within = |path: &str| {
+        told_of.iter().any(|of| of.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    let dropped = fields.iter().map(|f| f.path.clone()).filter(|path| !within(path)).collect();
     let example = declared.example.as_ref().map(|example| Value::Object(example.clone()));
     let example = example.and_then(|example| declared.telemetry(event_type, &example).ok());
     let example = example.and_then(|text| serde_json::from_str(&text).ok());

@@ -69,7 +69,8 @@ fn notification(told: &Told, lines: &mut Vec<String>) {
             format!("| `{}` | {} | {} |", field.path, escaped(&text::field(field)), escaped(means))
         }));
     }
-    example(told.example.as_ref(), lines);
+    // On one line: what people are told is not what this page is read for.
+    example(told.example.as_ref().map(Value::to_string), lines);
 }
 
 fn telemetry(leaving: &Leaving, lines: &mut Vec<String>) {
@@ -86,11 +87,11 @@ fn telemetry(leaving: &Leaving, lines: &mut Vec<String>) {
         let dropped = leaving.dropped.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>();
         lines.extend([String::new(), format!("Nothing leaves of {}.", dropped.join(", "))]);
     }
-    example(leaving.example.as_ref(), lines);
+    example(leaving.example.as_ref().and_then(|leaves| serde_json::to_string_pretty(leaves).ok()), lines);
 }
 
-fn example(example: Option<&Value>, lines: &mut Vec<String>) {
-    let Some(text) = example.and_then(|example| serde_json::to_string_pretty(example).ok()) else { return };
+fn example(text: Option<String>, lines: &mut Vec<String>) {
+    let Some(text) = text else { return };
     lines.extend([String::new(), "```json".to_owned()]);
     // A string of JSON has no line breaks of its own, so nothing within ends the block.
     lines.extend(text.lines().map(str::to_owned));

@@ -1,9 +1,5 @@
 use super::*;
 use crate::config::Env;
-use posthaste_events::catalogue::Catalogue;
-use posthaste_events::catalogue::declare::{
-    Audience, Declarations, EventDeclaration, FieldDeclaration, FieldKind, LayerDeclaration, Rule,
-};
 use serde_json::{Value, json};
 
 const CONFIG: &str = r#"
@@ -12,7 +8,7 @@ data_dir = "data"
 [network]
 allow_networks = ["127.0.0.0/8"]
 [catalogue]
-files = []
+files = ["events.toml"]
 
 [[subscription]]
 name = "ops"
@@ -37,59 +33,42 @@ deliveree = "console"
 payload = "telemetry"
 "#;
 
-fn field(path: &str, kind: FieldKind) -> FieldDeclaration {
-    FieldDeclaration::new(path, kind)
-}
+/// Two layers, a type on each, a retired one, and one for analytics alone.
+const CATALOGUE: &str = r#"
+[layer."project"]
+fields.uuid = { type = "string", required = true, identity = true }
+fields.name = { type = "string", sensitive = true, description = "What a *person* calls it" }
 
-/// Two layers, a type on each, and one for analytics alone.
-fn catalogue(undeclared: Undeclared) -> Catalogue {
-    let words = ["PENDING", "SUCCESS", "FAILURE"].map(Value::from).to_vec();
-    let project = vec![
-        FieldDeclaration { required: true, identity: true, ..field("uuid", FieldKind::String) },
-        FieldDeclaration {
-            sensitive: true,
-            description: Some("What a *person* calls it".into()),
-            ..field("name", FieldKind::String)
-        },
-    ];
-    let job = vec![
-        FieldDeclaration { values: words, rule: Rule::Keep, ..field("status", FieldKind::String) },
-        FieldDeclaration { rule: Rule::Count, ..field("parameters", FieldKind::Object) },
-        FieldDeclaration { rule: Rule::Keep, audience: Audience::Telemetry, ..field("heartbeat", FieldKind::Boolean) },
-        FieldDeclaration {
-            rule: Rule::Bucket(vec![1.into(), 10.into()]),
-            minimum: Some(0.into()),
-            nullable: true,
-            derived_name: Some("wait".into()),
-            ..field("seconds", FieldKind::Integer)
-        },
-    ];
-    let layer = |name: &str, fields| LayerDeclaration { name: name.into(), fields, ..LayerDeclaration::default() };
-    let event = |name: &str, title: Option<&str>, example: Option<Value>| EventDeclaration {
-        name: name.into(),
-        title: title.map(str::to_owned),
-        example: example.and_then(|e| e.as_object().cloned()),
-        ..EventDeclaration::default()
-    };
-    let failed = json!({"project": {"uuid": "p1", "name": "Ada's", "job": {
-        "status": "FAILURE", "parameters": {"secret": 1, "other": 2}, "heartbeat": true, "seconds": 7,
-    }}});
-    let events = vec![
-        event("project:created", None, None),
-        event("project:job:failed", Some("A job failed"), Some(failed)),
-        EventDeclaration { retired: true, ..event("project:job:old", None, None) },
-        EventDeclaration { audience: Audience::Telemetry, ..event("view:loaded", None, None) },
-    ];
-    let declarations = Declarations { layers: vec![layer("project", project), layer("project:job", job)], events };
-    Catalogue::compile(&declarations, undeclared).unwrap()
-}
+[layer."project:job"]
+fields.status = { type = "string", values = ["PENDING", "SUCCESS", "FAILURE"], telemetry = "keep" }
+fields.parameters = { type = "object", telemetry = "count" }
+fields.heartbeat = { type = "boolean", telemetry = "keep", audience = "telemetry" }
+fields.seconds = { type = "integer", minimum = 0, nullable = true, bucket = [1, 10], as = "wait" }
 
-fn config(undeclared: Undeclared) -> Config {
+[event."project:created"]
+
+[event."project:job:failed"]
+title = "A job failed"
+
+[event."project:job:failed".example.project]
+uuid = "p1"
+name = "Ada's"
+job = { status = "FAILURE", parameters = { secret = 1, other = 2 }, heartbeat = true, seconds = 7 }
+
+[event."project:job:old"]
+retired = true
+
+[event."view:loaded"]
+audience = "telemetry"
+"#;
+
+fn config(undeclared: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    std::fs::write(&file, CONFIG).unwrap();
-    let config = config::load(&file, &Env::new()).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Config { catalogue: catalogue(undeclared), ..config }
+    let files = "files = [\"events.toml\"]";
+    std::fs::write(&file, CONFIG.replace(files, &format!("{files}\nundeclared = \"{undeclared}\""))).unwrap();
+    std::fs::write(folder.path().join("events.toml"), CATALOGUE).unwrap();
+    config::load(&file, &Env::new()).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 fn printed(config: &Config, wanted: Option<&str>, format: Format) -> String {
@@ -98,19 +77,19 @@ fn printed(config: &Config, wanted: Option<&str>, format: Format) -> String {
 
 #[test]
 fn text_says_who_gets_a_type_what_they_are_told_and_what_leaves() {
-    let config = config(Undeclared::Reject);
+    let config = config("reject");
     insta::assert_snapshot!("text", printed(&config, None, Format::Text));
 }
 
 #[test]
 fn markdown_is_a_page_to_be_compared() {
-    let config = config(Undeclared::Accept);
+    let config = config("accept");
     insta::assert_snapshot!("markdown", printed(&config, None, Format::Markdown));
 }
 
 #[test]
 fn json_is_an_object_a_line_with_both_schemas() {
-    let config = config(Undeclared::Reject);
+    let config = config("reject");
     let all: Vec<Value> =
         printed(&config, None, Format::Json).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(all.len(), 4 + ALL.len());
@@ -123,7 +102,7 @@ fn json_is_an_object_a_line_with_both_schemas() {
 
 #[test]
 fn no_dropped_value_and_no_name_of_data_is_in_what_is_said_to_leave() {
-    let config = config(Undeclared::Reject);
+    let config = config("reject");
     let one = gather::explained(&config, &EventType::parse("project:job:failed").unwrap());
     let leaving = one.telemetry.unwrap();
     let example = leaving.example.unwrap().to_string();
@@ -136,7 +115,7 @@ fn no_dropped_value_and_no_name_of_data_is_in_what_is_said_to_leave() {
 
 #[test]
 fn an_unknown_type_is_wrong_use_with_the_nearest_name() {
-    let refused = |name| lines(&config(Undeclared::Reject), Some(name), Format::Text).unwrap_err();
+    let refused = |name| lines(&config("reject"), Some(name), Format::Text).unwrap_err();
     for (name, hint) in [
         ("project:creatd", "did you mean project:created?"),
         ("posthaste:tset", "did you mean posthaste:test?"),
@@ -146,13 +125,13 @@ fn an_unknown_type_is_wrong_use_with_the_nearest_name() {
         let why = refused(name);
         assert!(matches!(&why, Failure::Usage(text) if text.contains(hint)), "{name}: {why}");
     }
-    let accepted = printed(&config(Undeclared::Accept), Some("quite:another"), Format::Text);
+    let accepted = printed(&config("accept"), Some("quite:another"), Format::Text);
     assert!(accepted.contains("not declared") && accepted.contains("nothing leaves"), "{accepted}");
 }
 
 #[test]
 fn with_telemetry_off_nothing_is_said_to_leave() {
-    let config = Config { telemetry: None, ..config(Undeclared::Reject) };
+    let config = Config { telemetry: None, ..config("reject") };
     let text = printed(&config, Some("project:job:failed"), Format::Text);
     assert!(text.contains("telemetry: nothing leaves") && !text.contains("numbers"), "{text}");
 }
