@@ -114,25 +114,25 @@ fn attribute(key: &str, value: AnyValue) -> KeyValue {
 }
 
 fn text(text: &str) -> AnyValue {
-    AnyValue { value: Some(any_value::Value::StringValue(text.to_owned())) }
+    AnyValue { value: Some(any_value::Value::Text(text.to_owned())) }
 }
 
 /// A JSON value; null is the empty one. Its depth is bounded by the reader of JSON.
 fn any(value: Value) -> AnyValue {
     let value = match value {
         Value::Null => None,
-        Value::Bool(b) => Some(any_value::Value::BoolValue(b)),
+        Value::Bool(b) => Some(any_value::Value::Bool(b)),
         Value::Number(n) => Some(match n.as_i64() {
-            Some(whole) => any_value::Value::IntValue(whole),
-            None => any_value::Value::DoubleValue(n.as_f64().unwrap_or_default()),
+            Some(whole) => any_value::Value::Int(whole),
+            None => any_value::Value::Double(n.as_f64().unwrap_or_default()),
         }),
-        Value::String(s) => Some(any_value::Value::StringValue(s)),
+        Value::String(s) => Some(any_value::Value::Text(s)),
         Value::Array(values) => {
-            Some(any_value::Value::ArrayValue(ArrayValue { values: values.into_iter().map(any).collect() }))
+            Some(any_value::Value::Array(ArrayValue { values: values.into_iter().map(any).collect() }))
         }
         Value::Object(entries) => {
             let values = entries.into_iter().map(|(key, v)| KeyValue { key, value: Some(any(v)) }).collect();
-            Some(any_value::Value::KvlistValue(KeyValueList { values }))
+            Some(any_value::Value::List(KeyValueList { values }))
         }
     };
     AnyValue { value }
@@ -231,17 +231,17 @@ mod any_value {
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub(super) enum Value {
         #[prost(string, tag = "1")]
-        StringValue(String),
+        Text(String),
         #[prost(bool, tag = "2")]
-        BoolValue(bool),
+        Bool(bool),
         #[prost(int64, tag = "3")]
-        IntValue(i64),
+        Int(i64),
         #[prost(double, tag = "4")]
-        DoubleValue(f64),
+        Double(f64),
         #[prost(message, tag = "5")]
-        ArrayValue(super::ArrayValue),
+        Array(super::ArrayValue),
         #[prost(message, tag = "6")]
-        KvlistValue(super::KeyValueList),
+        List(super::KeyValueList),
     }
 }
 
@@ -303,11 +303,11 @@ mod tests {
         let keys: Vec<&str> = attributes.iter().map(|a| a.key.as_str()).collect();
         assert_eq!(keys, ["t.a.b", "t.big", "t.half", "t.yes"]);
         let list = KeyValueList { values: vec![KeyValue { key: "c".to_owned(), value: Some(AnyValue::default()) }] };
-        let one = AnyValue { value: Some(any_value::Value::IntValue(1)) };
-        let inner = AnyValue { value: Some(any_value::Value::KvlistValue(list)) };
-        let array = any_value::Value::ArrayValue(ArrayValue { values: vec![one, inner] });
+        let one = AnyValue { value: Some(any_value::Value::Int(1)) };
+        let inner = AnyValue { value: Some(any_value::Value::List(list)) };
+        let array = any_value::Value::Array(ArrayValue { values: vec![one, inner] });
         assert_eq!(attributes[0].value, Some(AnyValue { value: Some(array) }));
-        let big = any_value::Value::DoubleValue(18_446_744_073_709_551_615_f64);
+        let big = any_value::Value::Double(18_446_744_073_709_551_615_f64);
         assert_eq!(attributes[1].value, Some(AnyValue { value: Some(big) }));
     }
 }
