@@ -121,18 +121,18 @@ fn text(text: &str) -> AnyValue {
 fn any(value: Value) -> AnyValue {
     let value = match value {
         Value::Null => None,
-        Value::Bool(b) => Some(any_value::Value::Truth(b)),
+        Value::Bool(b) => Some(any_value::Value::Bool(b)),
         Value::Number(n) => Some(match n.as_i64() {
-            Some(whole) => any_value::Value::Whole(whole),
-            None => any_value::Value::Fraction(n.as_f64().unwrap_or_default()),
+            Some(whole) => any_value::Value::Int(whole),
+            None => any_value::Value::Double(n.as_f64().unwrap_or_default()),
         }),
         Value::String(s) => Some(any_value::Value::Text(s)),
         Value::Array(values) => {
-            Some(any_value::Value::List(ArrayValue { values: values.into_iter().map(any).collect() }))
+            Some(any_value::Value::Array(ArrayValue { values: values.into_iter().map(any).collect() }))
         }
         Value::Object(entries) => {
             let values = entries.into_iter().map(|(key, v)| KeyValue { key, value: Some(any(v)) }).collect();
-            Some(any_value::Value::Pairs(KeyValueList { values }))
+            Some(any_value::Value::List(KeyValueList { values }))
         }
     };
     AnyValue { value }
@@ -233,15 +233,15 @@ mod any_value {
         #[prost(string, tag = "1")]
         Text(String),
         #[prost(bool, tag = "2")]
-        Truth(bool),
+        Bool(bool),
         #[prost(int64, tag = "3")]
-        Whole(i64),
+        Int(i64),
         #[prost(double, tag = "4")]
-        Fraction(f64),
+        Double(f64),
         #[prost(message, tag = "5")]
-        List(super::ArrayValue),
+        Array(super::ArrayValue),
         #[prost(message, tag = "6")]
-        Pairs(super::KeyValueList),
+        List(super::KeyValueList),
     }
 }
 
@@ -303,11 +303,11 @@ mod tests {
         let keys: Vec<&str> = attributes.iter().map(|a| a.key.as_str()).collect();
         assert_eq!(keys, ["t.a.b", "t.big", "t.half", "t.yes"]);
         let list = KeyValueList { values: vec![KeyValue { key: "c".to_owned(), value: Some(AnyValue::default()) }] };
-        let one = AnyValue { value: Some(any_value::Value::Whole(1)) };
-        let inner = AnyValue { value: Some(any_value::Value::Pairs(list)) };
-        let array = any_value::Value::List(ArrayValue { values: vec![one, inner] });
+        let one = AnyValue { value: Some(any_value::Value::Int(1)) };
+        let inner = AnyValue { value: Some(any_value::Value::List(list)) };
+        let array = any_value::Value::Array(ArrayValue { values: vec![one, inner] });
         assert_eq!(attributes[0].value, Some(AnyValue { value: Some(array) }));
-        let big = any_value::Value::Fraction(18_446_744_073_709_551_615_f64);
+        let big = any_value::Value::Double(18_446_744_073_709_551_615_f64);
         assert_eq!(attributes[1].value, Some(AnyValue { value: Some(big) }));
     }
 }
