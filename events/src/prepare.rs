@@ -454,7 +454,8 @@ mod tests {
             Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
         };
         let now = Timestamp::from_millis(NOW);
-        let attempted = Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
+        let attempted =
+            Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
         assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
         let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
         assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));

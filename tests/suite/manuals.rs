@@ -10,6 +10,7 @@ use posthaste_tests::PrivateNetwork;
 use posthaste_tests::daemon::{binary, root};
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -58,6 +59,8 @@ impl Reader {
     fn new(home: &Path) -> Result<Self> {
         // The daemon comes up with the first command that needs it.
         crate::orchest::platform::copy(&home.join("examples"), |config| config)?;
+        fs::create_dir_all(home.join("bin"))?;
+        symlink(fs::canonicalize(binary())?, home.join("bin/posthaste"))?;
         Ok(Self { home: home.to_owned(), platform: None, changed: false, seen: String::new(), followed: 0 })
     }
 
@@ -101,13 +104,11 @@ impl Reader {
         if !offline {
             self.daemon()?;
         }
-        let folder = fs::canonicalize(binary())?;
-        let folder = folder.parent().context("a folder")?;
         let path = env::var("PATH").unwrap_or_default();
         let done = Command::new("sh")
             .args(["-c", line])
             .current_dir(&self.home)
-            .env("PATH", format!("{}:{path}", folder.display()))
+            .env("PATH", format!("{}:{path}", self.home.join("bin").display()))
             .stdin(Stdio::null())
             .output()?;
         let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));

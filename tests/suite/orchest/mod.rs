@@ -8,5 +8,6 @@ mod listed;
 mod made;
 mod model;
 pub(crate) mod platform;
+mod played;
 mod relayed;
 mod worked;
