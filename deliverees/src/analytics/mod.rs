@@ -2,12 +2,13 @@
 //!
 //! Written once, for every backend: how large a batch may be, which event is too large, compression, one deadline for a
 //! whole call, what an answer means for each event, and the halving of a batch that was refused as a whole, so that one
-//! bad event costs itself alone. A [`backend`] knows only its wire format: how an event and a request are written, and
-//! what its protocol says in an answer. Each is one file and one line in [`backend::BACKENDS`].
+//! bad event costs itself alone. A backend knows only its wire format: how an event and a request are written, and
+//! what its protocol says in an answer. Each is one file and one line in `backend.rs`.
 //!
 //! The backend `file` posts nothing; it is a deliveree of its own beside the one that posts.
 
 mod backend;
+mod call;
 mod config;
 mod deliver;
 mod file;
