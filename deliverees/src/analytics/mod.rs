@@ -16,6 +16,7 @@ mod otlp;
 mod plain;
 mod plan;
 mod posthog;
+mod turns;
 mod verdict;
 mod written;
 
@@ -26,15 +27,17 @@ use config::{Analytics, To};
 use deliver::Sender;
 use file::Writer;
 use std::sync::Arc;
+use turns::Turns;
 
 /// The kind as the table lists it.
 #[must_use]
 pub fn kind() -> Kind {
+    let turns = Arc::new(Turns::default());
     Kind {
         name: "analytics",
         keys: KEYS.known,
         paths: &["path"],
-        parse: Arc::new(|options, guard| {
+        parse: Arc::new(move |options, guard| {
             let analytics = Analytics::parse(options, guard)?;
             let (shown, revealed) = (analytics.shown(), analytics.revealed());
             let Analytics { bounds, to } = analytics;
@@ -46,8 +49,10 @@ pub fn kind() -> Kind {
                     })
                 }
                 To::File(file) => {
-                    let file = Arc::new(file);
-                    Parsed::anonymous(shown, move |_: &crate::Tools| Writer::new(Arc::clone(&file), bounds))
+                    let (file, turns) = (Arc::new(file), Arc::clone(&turns));
+                    Parsed::anonymous(shown, move |_: &crate::Tools| {
+                        Writer::new(Arc::clone(&file), bounds, turns.of(&file.path))
+                    })
                 }
             }
             .revealing(revealed))
