@@ -1,3 +1,5 @@
+//! Filters: what is taken, what they answer, and that their work is bounded.
+
 use super::*;
 use crate::{EventType, Origin, Timestamp};
 use proptest::prelude::*;
