@@ -147,8 +147,8 @@ impl Snapshot {
     /// Matches an event again, after the subscriptions changed while it was on its way.
     #[must_use]
     pub fn rematch(&self, mut prepared: Prepared) -> Prepared {
-        if self.telemetry.is_none() && prepared.payloads.telemetry().is_some() {
-            // Switched off meanwhile: what was built goes no further.
+        if self.telemetry.is_none() && prepared.payloads.kept().is_some() {
+            // Switched off meanwhile: what was built, or kept to be built from, goes no further.
             prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
         }
         let Prepared { facts, payloads, unnotified, .. } = &prepared;
@@ -173,12 +173,19 @@ impl Snapshot {
         &self,
         event: EventId,
         facts: &Facts,
-        notification: &[u8],
+        payloads: &Payloads,
         now: Timestamp,
     ) -> Result<Option<Prepared>, String> {
         let declared = self.catalogue.get(&facts.event_type);
         let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
-        let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
+        let properties = match (payloads.properties(), payloads.notification()) {
+            (Some(kept), _) => std::str::from_utf8(kept).ok(),
+            (None, Some(body)) => text_of(body),
+            (None, None) => None,
+        };
+        let unread = || "what was kept of it cannot be read".to_owned();
+        let properties = properties.ok_or_else(unread)?;
+        let data: Value = serde_json::from_str(properties).map_err(|_| unread())?;
         if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
             return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
         }
@@ -186,6 +193,12 @@ impl Snapshot {
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
         let facts = Facts { recorded_at: now, ..facts };
         let payloads = Payloads::built(None, Some(&telemetry));
+        // As at first: matching sees what a notification tells.
+        let told = match declared.notification(&data, properties) {
+            Cow::Owned(text) if declared.audience != Audience::Telemetry => read(text.as_bytes()).ok(),
+            _ => None,
+        };
+        let data = told.unwrap_or(data);
         let owed = owed(&self.targets, &facts, &data, &payloads);
         let mut key = Sha256::new();
         // No caller's key hashes alike: those begin with 0 or 1.
@@ -238,15 +251,19 @@ impl Snapshot {
             Err(why) => (None, Some(why)),
         };
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
-        // What is quarantined keeps its notification, since nothing else of it is left to build from.
+        // What is quarantined keeps its notification, since it is built from that again.
         let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry);
         let kept = !silent || quarantined.is_some();
+        let payloads = match &told {
+            // That lacks what is telemetry's alone, which is kept beside it until then.
+            Cow::Owned(_) if quarantined.is_some() => Payloads::unbuilt(Some(body), &properties),
+            _ => Payloads::built(kept.then_some(body), telemetry.as_ref()),
+        };
         // Where fields are telemetry's alone, matching sees what a notification tells, as it does when it is done again.
         let told = match told {
             Cow::Owned(text) if !silent => read(text.as_bytes()).ok(),
             _ => None,
         };
-        let payloads = Payloads::built(kept.then_some(body), telemetry.as_ref());
         let seen = if silent { Cow::Owned(payloads.unnotified()) } else { Cow::Borrowed(&payloads) };
         let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &seen);
         let unnotified = silent.then(|| Arc::new(data));
@@ -305,8 +322,12 @@ fn grained(time: Timestamp, policy: TelemetryPolicy) -> Timestamp {
 /// The `data` of a notification's body.
 fn data_of(body: &[u8]) -> Option<Value> {
     // Read by itself: within the body it may be one level deeper than is read.
+    serde_json::from_str(text_of(body)?).ok()
+}
+
+fn text_of(body: &[u8]) -> Option<&str> {
     let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    serde_json::from_str(body.data.get()).ok()
+    Some(body.data.get())
 }
 
 /// What is read of a notification's body to match it again.

@@ -107,7 +107,7 @@ fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_ta
     assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
     let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
     assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
-    let told = prepared.payloads.notification().unwrap();
+    let told = &prepared.payloads;
     let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
     assert!(again(true).unwrap_err().contains("/s"));
     assert!(again(false).unwrap().is_some());
@@ -119,7 +119,7 @@ fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_ta
 fn what_was_built_goes_no_further_once_telemetry_is_switched_off() {
     let prepared = silent().prepare(draft("a:b", r#"{"s":"x"}"#), Timestamp::from_millis(NOW)).unwrap();
     let off = Snapshot { telemetry: None, ..silent() }.rematch(prepared);
-    assert_eq!((off.payloads.telemetry(), off.owed), (None, vec![]));
+    assert_eq!((off.payloads.kept(), off.owed), (None, vec![]));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_was_quarantined_is_built_again_under_one_key_and_for_analytics_alone() {
     let (event, now) = (EventId::new(1_000, 1, 5), Timestamp::from_millis(NOW + 3_600_000));
     let first = Snapshot { targets: vec![], ..snapshot() }.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW));
     let first = first.unwrap();
-    let body = first.payloads.notification().unwrap();
+    let body = &first.payloads;
     let again = |snapshot: &Snapshot| snapshot.prepare_again(event, &first.facts, body, now);
     let built = again(&silent()).unwrap().unwrap();
     assert_eq!((built.payloads.notification(), built.facts.origin), (None, Origin::Relay));
@@ -150,4 +150,60 @@ fn the_same_key_of_another_tenant_is_another_key() {
     assert_ne!(of(Some("a"), "{}").key, of(Some("b"), "{}").key);
     assert_eq!(of(None, r#"{"n":1,"s":"2"}"#), of(None, r#"{"s":"2","n":1}"#));
     assert_ne!(of(None, "{}").content, of(None, r#"{"n":1}"#).content);
+}
+
+/// A snapshot whose one type has a required field that is telemetry's alone, and a Rust event of it that failed.
+fn half_hidden(keeper: crate::SubscriptionId) -> (Snapshot, Attempted) {
+    let mut declarations = Declarations::of_types(&["a:b"]);
+    let hidden = FieldDeclaration {
+        required: true,
+        audience: Audience::Telemetry,
+        rule: crate::catalogue::declare::Rule::LengthBucket(vec![1, 10]),
+        ..FieldDeclaration::new("s", FieldKind::String)
+    };
+    declarations.events[0].fields = vec![hidden, FieldDeclaration::new("n", FieldKind::Number)];
+    let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+    let wheres = vec![crate::matching::Where::new("n", Value::from(1))];
+    let selector = crate::matching::Selector { wheres, ..Default::default() };
+    let target = |id, takes| Target { id: crate::SubscriptionId(id), selector: selector.clone(), takes };
+    let targets = vec![target(3, crate::payload::Takes::Notification), target(7, crate::payload::Takes::Telemetry)];
+    let failure = Some(crate::catalogue::Unbuilt("the clock stood still".into()));
+    let attempted = Attempted { draft: draft("a:b", r#"{"n":1,"s":"CANARY"}"#), failure };
+    (Snapshot { catalogue, targets, quarantine: Some(keeper), ..silent() }, attempted)
+}
+
+#[test]
+fn what_is_telemetrys_alone_outlives_the_quarantine_and_reaches_nobody_before() {
+    use crate::deliveree::Told;
+    use crate::{Anonymous, DeliveryId, Installation, Payload as _, SubscriptionId};
+    let keeper = SubscriptionId(9);
+    let (snapshot, attempted) = half_hidden(keeper);
+    let now = Timestamp::from_millis(NOW);
+    let prepared = snapshot.prepare_attempted(attempted, now).unwrap();
+    assert_eq!(prepared.owed, [SubscriptionId(3), keeper], "analytics is owed nothing");
+    assert_eq!(snapshot.rematch(prepared.clone()).owed, prepared.owed);
+    let event = EventId::new(1_000, 1, 5);
+    // As an outbox gives it back.
+    let Prepared { facts, payloads, .. } = prepared.clone();
+    let payloads = Payloads::restored(payloads.notification().cloned(), payloads.kept().cloned());
+    let told = Told { id: DeliveryId { event, subscription: keeper }, facts: Arc::clone(&facts) };
+    let holds = |bytes: &[u8]| bytes.windows(6).any(|w| w == b"CANARY");
+    assert!(holds(payloads.kept().unwrap()), "it is kept");
+    assert!(!holds(payloads.notification().unwrap()) && payloads.len_of(crate::payload::Takes::Telemetry) == 0);
+    assert!(payloads.told_to_analytics().is_none() && !payloads.has_telemetry());
+    assert!(Anonymous::of(&payloads, told.clone(), &Installation::new(&[7; 32])).is_none());
+
+    let again = snapshot.prepare_again(event, &facts, &payloads, now).unwrap().unwrap();
+    let body = again.payloads.told_to_analytics().unwrap().body;
+    assert_eq!(body, r#"{"event":"a:b","event_properties":{},"derived_properties":{"s_length_bucket":"1..10"}}"#);
+    assert_eq!(again.owed, [SubscriptionId(7)]);
+    assert_eq!(snapshot.rematch(again.clone()).owed, again.owed);
+    assert!(!format!("{:?}", again.unnotified).contains("CANARY"), "it is matched by what a notification tells");
+    assert!(Anonymous::of(&again.payloads, told, &Installation::new(&[7; 32])).is_some());
+    // The notification alone would never do.
+    let without = Payloads::restored(payloads.notification().cloned(), None);
+    assert!(snapshot.prepare_again(event, &facts, &without, now).unwrap_err().contains("/s"));
+
+    let off = Snapshot { telemetry: None, ..snapshot }.rematch(prepared);
+    assert_eq!(off.payloads.kept(), None, "switched off meanwhile, nothing is kept to build from");
 }
