@@ -36,13 +36,13 @@ fn clone(folder: &Path) -> Result<PathBuf> {
 }
 
 /// A command that stays; it ends with this value.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
 impl Running {
-    fn start(home: &Path, command: &str) -> Result<Self> {
+    pub(crate) fn start(home: &Path, command: &str) -> Result<Self> {
         let out = home.join(format!("{}.log", command.replace(['/', ' '], "-")));
         let log = File::create(&out)?;
         let child = Command::new("sh")
@@ -57,7 +57,7 @@ impl Running {
         Ok(Self { child, out })
     }
 
-    fn says(&self, words: &[&str]) -> Result<()> {
+    pub(crate) fn says(&self, words: &[&str]) -> Result<()> {
         let said = || fs::read_to_string(&self.out).unwrap_or_default();
         until(&format!("{words:?}"), Duration::from_secs(10), || {
             Ok(words.iter().all(|word| said().contains(word)).then_some(()))
