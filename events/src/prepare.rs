@@ -5,7 +5,7 @@
 use crate::catalogue::declare::Audience;
 use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
-use crate::layered::Attempted;
+use crate::layered::{Attempted, Failure};
 use crate::matching::{Target, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
 use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
@@ -107,7 +107,7 @@ impl Snapshot {
     pub fn prepare_attempted(&self, attempted: Attempted, now: Timestamp) -> Result<Prepared, Unfit> {
         let Attempted { draft, failure } = attempted;
         let declared = self.catalogue.admit(&draft.event_type)?;
-        self.build(draft, declared, Origin::Record, Fit::Tried(failure.map(|why| why.to_string())), now)
+        self.build(draft, declared, Origin::Record, Fit::Tried(failure.map(|failure| failed(&failure))), now)
     }
 
     /// Prepares one of the daemon's own events.
@@ -179,8 +179,8 @@ impl Snapshot {
         let declared = self.catalogue.get(&facts.event_type);
         let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
         let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
-        if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
-            return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
+        if let Some(misfit) = declared.told_misfit(&data) {
+            return Err(format!("its properties do not fit the type: {misfit}"));
         }
         let facts = Facts { origin: Origin::Relay, occurred_at: Some(facts.happened_at()), ..facts.clone() };
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
@@ -188,7 +188,7 @@ impl Snapshot {
         let payloads = Payloads::built(None, Some(&telemetry));
         let owed = owed(&self.targets, &facts, &data, &payloads);
         let mut key = Sha256::new();
-        // No caller's key hashes alike: those begin with 0 or 1.
+        // No caller's key hashes alike: those begin with 0, 1 or 2.
         hash_text("posthaste quarantine", &mut key);
         hash_text(&event.to_string(), &mut key);
         let key = first_16(key);
@@ -220,7 +220,7 @@ impl Snapshot {
         let failure = match fit {
             Fit::Must if !misfits.is_empty() => return Err(Unfit::Misfits(misfits)),
             Fit::Must => None,
-            Fit::Tried(why) => why.or_else(|| misfits.first().map(|m| format!("{}: {}", m.pointer, m.detail))),
+            Fit::Tried(why) => why.or_else(|| declared.and_then(|d| d.told_misfit(&data))),
         };
         let facts = Facts { event_type, key, tenant, origin, occurred_at, recorded_at: now };
         let told = declared.map_or(Cow::Borrowed(properties.as_str()), |d| d.notification(&data, &properties));
@@ -296,6 +296,11 @@ enum Fit {
     Tried(Option<String>),
 }
 
+/// What is kept and told of a failure: who failed, never the text of it.
+fn failed(failure: &Failure) -> String {
+    format!("`{}` could not say its values", failure.who)
+}
+
 /// A time rounded down to the grain.
 fn grained(time: Timestamp, policy: TelemetryPolicy) -> Timestamp {
     let grain = i64::try_from(policy.time_grain.as_micros()).unwrap_or(i64::MAX).max(1);
@@ -329,6 +334,10 @@ fn idempotency(facts: &Facts, key: &str, data: &Value) -> Idempotency {
         hash_text(text.unwrap_or_default(), into);
     };
     let mut id = Sha256::new();
+    if facts.origin == Origin::Relay {
+        // A relay's token is public: its keys are no application's. Other ids begin with 0, 1 or a longer length.
+        id.update([2]);
+    }
     optional(facts.tenant.as_deref(), &mut id);
     hash_text(key, &mut id);
     let mut content = Sha256::new();
@@ -454,11 +463,12 @@ mod tests {
             Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
         };
         let now = Timestamp::from_millis(NOW);
-        let attempted =
-            Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
+        let failure = Failure { who: "project", why: "the key Ada is not known".into() };
+        let attempted = Attempted { draft: draft("a:b", "{}"), failure: Some(failure) };
         assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
         let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
-        assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
+        let why = "`project` could not say its values";
+        assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some(why), &[keeper][..]));
         let told = prepared.payloads.notification().unwrap();
         let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
         assert!(again(true).unwrap_err().contains("/s"));
@@ -489,6 +499,23 @@ mod tests {
         let empty = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
         let undeclared = again(&Snapshot { catalogue: empty, ..silent() }).unwrap_err();
         assert!(undeclared.contains("a:b"), "{undeclared}");
+    }
+
+    #[test]
+    fn the_same_key_of_a_relayed_event_is_another_key() {
+        let now = Timestamp::from_millis(NOW);
+        let mut own = draft("a:b", "{}");
+        own.idempotency_key = Some("order-1".into());
+        let relayed = RelayDraft {
+            event_type: own.event_type.clone(),
+            properties: Value::Object(serde_json::Map::new()),
+            derived_properties: Value::Object(serde_json::Map::new()),
+            idempotency_key: own.idempotency_key.clone(),
+            tenant: None,
+        };
+        let brought = || silent().prepare_relayed(relayed.clone(), now).unwrap().prepared.idempotency.unwrap();
+        assert_ne!(silent().prepare(own, now).unwrap().idempotency.unwrap().key, brought().key);
+        assert_eq!(brought(), brought(), "the control: the relay's own repetition is one");
     }
 
     #[test]
