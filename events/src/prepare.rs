@@ -147,9 +147,9 @@ impl Snapshot {
     /// Matches an event again, after the subscriptions changed while it was on its way.
     #[must_use]
     pub fn rematch(&self, mut prepared: Prepared) -> Prepared {
-        if self.telemetry.is_none() && prepared.payloads.telemetry().is_some() {
-            // Switched off meanwhile: what was built goes no further.
-            prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
+        if let Some(built) = prepared.payloads.told_to_analytics() {
+            let telemetry = self.still_leaves(&prepared.facts, &built);
+            prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), telemetry.as_ref());
         }
         let Prepared { facts, payloads, unnotified, .. } = &prepared;
         prepared.owed = match unnotified {
@@ -278,6 +278,19 @@ impl Snapshot {
         Ok(Some(Telemetry { at: grained(facts.happened_at(), policy), body: body.into() }))
     }
 
+    /// What of telemetry that was built before leaves by the rules of now: nothing where it is switched off or the type
+    /// is gone.
+    fn still_leaves(&self, facts: &Facts, built: &Telemetry) -> Option<Telemetry> {
+        let at = grained(built.at, self.telemetry?);
+        let Some(declared) = self.catalogue.get(&facts.event_type) else {
+            // The daemon's own are never declared, and nothing is in them.
+            return (facts.origin == Origin::Daemon).then(|| Telemetry { at, body: built.body.clone() });
+        };
+        let trees: Trees = serde_json::from_slice(&built.body).ok()?;
+        let (body, _) = declared.relay(&facts.event_type, &trees.event_properties, &trees.derived_properties);
+        Some(Telemetry { at, body: body.into() })
+    }
+
     /// Owes a quarantined event to whoever keeps such events.
     fn quarantine(&self, prepared: &mut Prepared) {
         if let (Some(keeper), Some(_)) = (self.quarantine, &prepared.quarantined)
@@ -321,6 +334,13 @@ struct Body<'a> {
     data: &'a serde_json::value::RawValue,
 }
 
+/// What is read of telemetry to hold it against the rules again.
+#[derive(serde::Deserialize)]
+struct Trees {
+    event_properties: Value,
+    derived_properties: Value,
+}
+
 /// The body of a standard webhook: exactly `type`, `timestamp` and `data`. `data` is a compact JSON object.
 fn notification(facts: &Facts, data: &str) -> Bytes {
     // Types and times need no escaping: their grammars have neither quotes nor backslashes.
@@ -354,7 +374,7 @@ mod tests {
     use super::*;
     use crate::EventType;
     use crate::catalogue::Undeclared;
-    use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind};
+    use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind, Rule};
 
     const NOW: i64 = 1_732_000_000_000;
 
@@ -482,6 +502,31 @@ mod tests {
         let prepared = silent().prepare(draft("a:b", r#"{"s":"x"}"#), Timestamp::from_millis(NOW)).unwrap();
         let off = Snapshot { telemetry: None, ..silent() }.rematch(prepared);
         assert_eq!((off.payloads.telemetry(), off.owed), (None, vec![]));
+    }
+
+    #[test]
+    fn what_was_built_by_the_rules_of_before_leaves_by_those_of_now() {
+        let by = |rule: Option<Rule>| {
+            let mut declarations = Declarations::of_types(if rule.is_some() { &["a:b"] } else { &["a:c"] });
+            let kept = FieldDeclaration { rule: Rule::Keep, ..FieldDeclaration::new("kept", FieldKind::Boolean) };
+            let field =
+                FieldDeclaration { rule: rule.unwrap_or_default(), ..FieldDeclaration::new("b", FieldKind::Boolean) };
+            declarations.events[0].fields = vec![kept, field];
+            let catalogue = Catalogue::compile(&declarations, Undeclared::Accept).unwrap();
+            Snapshot { catalogue, targets: vec![], ..silent() }
+        };
+        let before = by(Some(Rule::Keep));
+        let prepared = before.prepare(draft("a:b", r#"{"b":true,"kept":true}"#), Timestamp::from_millis(NOW)).unwrap();
+        let after = |snapshot: &Snapshot| snapshot.rematch(prepared.clone()).payloads;
+        assert_eq!(after(&before), prepared.payloads, "the control: the same rules");
+        let dropped = after(&by(Some(Rule::Drop)));
+        let body = dropped.told_to_analytics().unwrap().body;
+        assert_eq!(body, r#"{"event":"a:b","event_properties":{"kept":true},"derived_properties":{}}"#);
+        assert_eq!(dropped.notification(), prepared.payloads.notification());
+        assert_eq!(after(&by(None)).telemetry(), None, "the type is gone");
+        let day = TelemetryPolicy { time_grain: Duration::from_secs(24 * 60 * 60) };
+        let coarser = after(&Snapshot { telemetry: Some(day), ..by(Some(Rule::Keep)) });
+        assert_eq!(coarser.told_to_analytics().unwrap().at, Timestamp::parse("2024-11-19T00:00:00Z").unwrap());
     }
 
     #[test]
