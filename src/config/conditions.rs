@@ -9,7 +9,7 @@ use super::section::Section;
 use posthaste_events::builtin::OURS;
 use posthaste_events::catalogue::declare::FieldKind;
 use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
-use posthaste_events::matching::Where;
+use posthaste_events::matching::{Where, same};
 use posthaste_events::{EventType, Pattern};
 use serde_json::Value as Json;
 
@@ -165,11 +165,6 @@ fn meets(condition: &Condition<'_>, all: &[Condition<'_>], declared: &Declared) 
     let missing = path.requires.iter().filter(|r| !all.iter().any(|c| c.path == **r));
     let missing: Vec<String> = missing.cloned().collect();
     (!missing.is_empty()).then_some(Unmet::Alone(missing))
-}
-
-/// 1 and 1.0 are the same number, as they are when events are matched.
-fn same(a: &Json, b: &Json) -> bool {
-    a == b || (a.is_number() && a.as_f64() == b.as_f64())
 }
 
 /// Says what is wrong with a condition, and what to do.

@@ -12,7 +12,7 @@ mod grow;
 mod listed;
 mod mask;
 mod notification;
-mod numbers;
+pub(crate) mod numbers;
 mod relay;
 mod rules;
 mod schema;
@@ -171,6 +171,14 @@ impl Declared {
     #[must_use]
     pub fn check(&self, properties: &Value) -> Vec<Misfit> {
         check::misfits(&self.shape, properties)
+    }
+
+    /// The first thing that is wrong with the properties, for what is kept and told of the event: it names nothing but
+    /// what the catalogue says itself. `None`: they fit.
+    pub(crate) fn told_misfit(&self, properties: &Value) -> Option<String> {
+        let misfits = self.check(properties);
+        let Misfit { pointer, detail } = misfits.first()?;
+        Some(format!("{}: {detail}", check::public(&self.shape, pointer)))
     }
 
     /// The notification's `data`: the properties without what is telemetry's alone. `text` is `properties` as compact

@@ -119,6 +119,33 @@ fn at_most_a_hundred_misfits_are_listed_and_no_pointer_is_long() {
 }
 
 #[test]
+fn what_is_kept_of_a_misfit_names_nothing_that_a_caller_named() {
+    let sensitive = FieldDeclaration { sensitive: true, ..field("secret", Object) };
+    let t = of(vec![
+        field("a/b.n", Integer),
+        field("services.*.n", Integer),
+        sensitive,
+        field("secret.inner", Integer),
+        field("list", Array),
+        field("list.*", Integer),
+    ]);
+    let told = |properties: Value| get(&t, "t").told_misfit(&properties).unwrap_or_default();
+    for (properties, expected) in [
+        (json!({ "a/b": { "n": "x" } }), "/a~1b/n: must be an integer"),
+        (json!({ "a/b": { "Ada": 1 } }), "/a~1b/…: is not declared; the catalogue declares `n`"),
+        (json!({ "services": { "Ada": { "n": "x" } } }), "/services/…: must be an integer"),
+        (json!({ "services": { "Ada": { "Bob": 1 } } }), "/services/…: is not declared; the catalogue declares `n`"),
+        (json!({ "secret": { "inner": "x" } }), "/secret/…: must be an integer"),
+        (json!({ "secret": { "Ada": 1 } }), "/secret/…: is not declared; the catalogue declares `inner`"),
+        (json!({ "list": ["x"] }), "/list/…: must be an integer"),
+        (json!({ "list": 1 }), "/list: must be an array"),
+        (json!({}), ""),
+    ] {
+        assert_eq!(told(properties), expected);
+    }
+}
+
+#[test]
 fn what_is_for_telemetry_alone_is_cut_out_and_the_rest_stays_as_it_was_written() {
     let hidden = |path: &str, kind| FieldDeclaration { audience: Audience::Telemetry, ..field(path, kind) };
     let catalogue = of(vec![
