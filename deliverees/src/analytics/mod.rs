@@ -12,6 +12,8 @@ mod config;
 mod deliver;
 mod file;
 mod otlp;
+#[cfg(test)]
+mod pigeon;
 mod plain;
 mod plan;
 mod posthog;
