@@ -104,7 +104,7 @@ impl Seen {
         if turn > 8 && turn.is_power_of_two() {
             return (429, vec![("retry-after", "1".to_owned())], Vec::new());
         }
-        if turn % 9 == 0 {
+        if turn.is_multiple_of(9) {
             return (503, Vec::new(), Vec::new());
         }
         let rejected: Vec<Value> = refused.iter().map(|event| json!({ "id": event.id, "reason": "odd" })).collect();
@@ -196,7 +196,7 @@ impl Storm {
         let (ids, mut asked) = (held(&seen.ids).clone(), ledger.ids());
         let promised = ledger.promised_numbers();
         // Those that were never taken, and some that stood beside a bad one.
-        let beside = |n: u64| bad(n.wrapping_sub(1)) && n / 101 % 3 == 0;
+        let beside = |n: u64| bad(n.wrapping_sub(1)) && (n / 101).is_multiple_of(3);
         asked.retain(|n, _| !ids.contains_key(n) || beside(*n));
         let dead = dead(&daemon, &asked)?;
         let lost = promised.iter().filter(|n| !ids.contains_key(n) && !dead.contains(n)).copied().collect();

@@ -240,7 +240,7 @@ fn choose(options: &Options, backend: Option<&str>, problems: &mut Vec<Problem>)
         }
         return None;
     };
-    let posted = BACKENDS.into_iter().find(|spec| spec.name == name).map(Chosen::Posted);
+    let posted = BACKENDS.iter().copied().find(|spec| spec.name == name).map(Chosen::Posted);
     let chosen = posted.or_else(|| (name == file::NAME).then_some(Chosen::File));
     match chosen {
         None if PLANNED.contains(&name) => {

@@ -13,6 +13,8 @@ mod config;
 mod deliver;
 mod file;
 mod otlp;
+#[cfg(test)]
+mod pigeon;
 mod plain;
 mod plan;
 mod posthog;
