@@ -154,17 +154,10 @@ fn told(name: &str, declared: Option<&Declared>) -> Told {
             open: false,
             fields: declared.fields().into_iter().filter(|field| field.told).map(field).collect(),
             schema: Some(declared.schema()),
-            example: declared.example.as_ref().map(|example| notified(declared, example)),
+            example: declared.told_example(),
         },
         None => Told { open: true, fields: Vec::new(), schema: None, example: ours(name) },
     }
-}
-
-/// What is told of an example.
-fn notified(declared: &Declared, example: &Map<String, Value>) -> Value {
-    let example = Value::Object(example.clone());
-    let text = example.to_string();
-    serde_json::from_str(&declared.notification(&example, &text)).unwrap_or(example)
 }
 
 /// The data of one of the daemon's own, for example.
