@@ -21,6 +21,8 @@ use tokio::sync::{Mutex, Notify, oneshot};
 /// How often the outbox's upkeep is done, and how long a piece of it may take.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_BUDGET: Duration = Duration::from_millis(20);
+/// How many pieces of telemetry that is switched off are cancelled before the rest of the upkeep has its turn.
+const SILENCED_MAX: usize = 100;
 /// How long the threads may take to end once everything is stopped.
 const END_WITHIN: Duration = Duration::from_millis(500);
 
@@ -176,9 +178,7 @@ async fn sweep(inner: Arc<Inner>) {
     let desk = Arc::clone(&inner.desk);
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        if let Err(error) = inner.keep_silent().await {
-            tracing::warn!(%error, "what is owed of telemetry is not cancelled yet");
-        }
+        keep_silent(&inner).await;
         loop {
             match desk.outbox.sweep(SWEEP_BUDGET).await {
                 Ok(swept) if swept.more && !desk.is_stopping() => tokio::task::yield_now().await,
@@ -189,6 +189,17 @@ async fn sweep(inner: Arc<Inner>) {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Cancels what is owed of telemetry while that is switched off; a reload may come between two pieces.
+async fn keep_silent(inner: &Inner) {
+    for _ in 0..SILENCED_MAX {
+        match inner.keep_silent().await {
+            Ok(true) if !inner.desk.is_stopping() => tokio::task::yield_now().await,
+            Ok(_) | Err(StoreError::Closed) => return,
+            Err(error) => return tracing::warn!(%error, "what is owed of telemetry is not cancelled yet"),
         }
     }
 }

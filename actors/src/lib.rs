@@ -15,6 +15,7 @@ mod registry;
 mod roll;
 pub mod scheduler;
 pub mod settings;
+mod silence;
 mod snapshot;
 mod supervisor;
 #[cfg(test)]

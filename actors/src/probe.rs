@@ -83,7 +83,7 @@ fn prepare(
         Takes::Notification if payloads.notification().is_none() => {
             Err(NotTested::NothingToTell("its audience is telemetry alone".into()))
         }
-        Takes::Telemetry if payloads.telemetry().is_none() => {
+        Takes::Telemetry if !payloads.has_telemetry() => {
             Err(NotTested::NothingToTell(why.unwrap_or_else(|| "it has no telemetry".into())))
         }
         _ => Ok(Prepared { quarantined: None, ..event }),

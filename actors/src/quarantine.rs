@@ -63,10 +63,14 @@ pub(crate) fn retry() -> RetryPolicy {
 
 /// One attempt: builds what analytics should have been told, and records it.
 async fn build(desk: &Arc<Desk>, delivery: Delivery<Notification>) -> Outcome {
-    use posthaste_events::Payload as _;
+    // Read again, since a deliveree is given the notification alone, which may lack what is telemetry's.
+    let payloads = match desk.outbox.event(delivery.event()).await {
+        Ok(Some(found)) => found.event.payloads,
+        Ok(None) => return Outcome::Unattempted(Detail::error("outbox: the event is not there")),
+        Err(error) => return Outcome::Unattempted(Detail::error(format!("outbox: {error}"))),
+    };
     let snapshot = desk.snapshot.current();
-    let told = delivery.payload.bytes();
-    match snapshot.prepare_again(delivery.event(), delivery.facts(), told, desk.clock.wall()) {
+    match snapshot.prepare_again(delivery.event(), delivery.facts(), &payloads, desk.clock.wall()) {
         Ok(Some(event)) => match desk.record(vec![event], snapshot.epoch).await {
             Ok(_) => Outcome::Delivered(Detail::default()),
             Err(error) => Outcome::Unattempted(Detail::error(format!("outbox: {error}"))),

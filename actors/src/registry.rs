@@ -12,10 +12,11 @@ use crate::messages::{
 };
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
-use crate::roll::{Staffed, is_silent, staffed};
+use crate::roll::{Staffed, staffed};
 use crate::scheduler::LaneView;
 use crate::scheduler::actor::{Enlist, Halt, Hold, Hurry, Look, Scheduler};
 use crate::settings::{Settings, Subscription};
+use crate::silence::Silence;
 use crate::supervisor::{Staff, Supervisor};
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
@@ -33,8 +34,6 @@ use tokio::sync::{Mutex, Notify, broadcast, oneshot};
 const MAILBOX_MAX: usize = 4_096;
 /// How long a stop waits, beyond its grace, for an outbox that does not answer.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// Why a delivery is cancelled that was owed of telemetry.
-const SWITCHED_OFF: &str = "telemetry is switched off";
 
 /// The registry actor.
 pub struct Registry {
@@ -49,8 +48,8 @@ pub(crate) struct Inner {
     pub(crate) restarts: Arc<AtomicU64>,
     /// What the engine goes by.
     pub(crate) settings: std::sync::Mutex<Arc<Settings>>,
-    /// Held while the settings are replaced, so that reloads come one after another.
-    pub(crate) changing: Mutex<()>,
+    /// Held while the settings are replaced, so that reloads come one after another; what is silent goes with them.
+    pub(crate) changing: Mutex<Silence>,
     /// Rings once the engine may end.
     pub(crate) finished: Arc<Notify>,
 }
@@ -72,7 +71,11 @@ impl Actor for Registry {
 impl Inner {
     /// Makes `settings` what the engine goes by.
     pub(crate) async fn reload(&self, settings: Settings) -> Result<(), StoreError> {
-        let _alone = self.changing.lock().await;
+        let mut silence = self.changing.lock().await;
+        if settings.telemetry.is_some() {
+            // What was owed when it was switched off is not sent because it was switched on again soon.
+            while silence.keep(&*self.desk.outbox).await? {}
+        }
         let backlog_max = settings.backlog_max;
         let keeper = quarantine::subscription(&self.desk);
         let listed = settings.subscriptions.iter().chain([&keeper]);
@@ -99,9 +102,14 @@ impl Inner {
                 inbox.hint(&[id]);
             });
         }
-        // What fails here is done with the next upkeep: a full disk keeps no start from delivering what else is owed.
-        let silenced = self.cancel_silent(&settings).await;
-        silenced.unwrap_or_else(|error| tracing::warn!(%error, "what is owed of telemetry is not cancelled yet"));
+        silence.note(&settings, &roll);
+        for Subscribed { name, owed, .. } in silence.owed(roll) {
+            tracing::info!(subscription = name, owed, "telemetry is switched off: what is owed is cancelled");
+        }
+        // The rest, and what fails here, is done with the upkeep: neither a long backlog nor a full disk keeps a start
+        // from delivering what else is owed.
+        let kept = silence.keep(&*self.desk.outbox).await;
+        kept.map(drop).unwrap_or_else(|error| tracing::warn!(%error, "what is owed of telemetry is not cancelled yet"));
         Ok(())
     }
 
@@ -115,39 +123,12 @@ impl Inner {
         Arc::clone(&self.guarded_settings())
     }
 
-    /// Cancels what is owed of telemetry while that is switched off: also what was left when something failed, or what a
-    /// person asked for since.
-    pub(crate) async fn keep_silent(&self) -> Result<(), StoreError> {
+    /// Cancels a piece of what is owed of telemetry while that is switched off, and says whether more is left: what a
+    /// reload left, also when something failed, or what a person asked for since.
+    pub(crate) async fn keep_silent(&self) -> Result<bool, StoreError> {
         // A reload does it by itself.
-        let Ok(_alone) = self.changing.try_lock() else { return Ok(()) };
-        self.cancel_silent(&self.settings()).await
-    }
-
-    async fn cancel_silent(&self, settings: &Settings) -> Result<(), StoreError> {
-        if settings.telemetry.is_some() {
-            return Ok(());
-        }
-        let silent = settings.subscriptions.iter().filter(|s| is_silent(settings, s)).map(|s| s.name.as_str());
-        let silent: Vec<&str> = silent.chain([QUARANTINE]).collect();
-        let roll = self.desk.outbox.roll().await?;
-        let owed = |s: &&Subscribed| s.owed > 0 && silent.contains(&s.name.as_str());
-        for subscribed in roll.subscriptions.iter().filter(owed) {
-            let mut count = 0;
-            // Nothing new is owed to it, so that this ends.
-            loop {
-                let piece = self.desk.outbox.cancel_owed(subscribed.id, SWITCHED_OFF.to_owned()).await?;
-                count += piece.count;
-                if !piece.more || piece.count == 0 {
-                    break;
-                }
-            }
-            tracing::info!(
-                subscription = subscribed.name,
-                count,
-                "telemetry is switched off: what was owed is cancelled"
-            );
-        }
-        Ok(())
+        let Ok(silence) = self.changing.try_lock() else { return Ok(false) };
+        silence.keep(&*self.desk.outbox).await
     }
 
     pub(crate) async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {

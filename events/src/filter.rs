@@ -2,7 +2,7 @@
 //!
 //! Compiled when the configuration is read, and bounded twice, since the `cel` crate has no bound of its own: an
 //! expression that is too large or could run for long is refused there ([`plan`]), and one whose work would be too much
-//! for the event at hand is not evaluated ([`WORK_MAX`]). An error at run time counts as no match, and is counted.
+//! for the event at hand is not evaluated ([`WORK_MAX`], and [`EVENT_WORK_MAX`] for all of an event). An error at run time counts as no match, and is counted.
 
 mod plan;
 mod scan;
@@ -15,7 +15,7 @@ use cel::parser::{Expression, Parser};
 use cel::{Context, Env};
 use plan::Plan;
 use serde_json::Value;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +34,14 @@ pub const DEPTH_MAX: usize = 32;
 /// How many macros that go over a list (`all`, `exists`, `exists_one`, `map`, `filter`) a filter may have.
 pub const MACROS_MAX: usize = 2;
 /// How much work one evaluation may be, in visited values; what would be more counts as an error.
-pub const WORK_MAX: u64 = 200_000;
+pub const WORK_MAX: u64 = 25_000;
+/// How much work all evaluations for one event may be together, beyond [`WORK_FREE`] of each; what would be more counts
+/// as an error. It is used up in the order of the subscriptions.
+pub const EVENT_WORK_MAX: u64 = 2 * WORK_MAX;
+/// How much work of each evaluation is not counted against [`EVENT_WORK_MAX`]: a filter this small is always evaluated.
+pub const WORK_FREE: u64 = 100;
+/// Finding out that an evaluation would be too much takes about so much less time than the evaluation.
+const METERED_FASTER: u64 = 16;
 
 /// A compiled filter. Cheap to clone; clones count their errors together.
 #[derive(Debug, Clone)]
@@ -58,6 +65,8 @@ pub struct Subject<'a> {
     facts: &'a Facts,
     data: &'a Value,
     context: OnceCell<Context<'a, 'a>>,
+    /// What is left of [`EVENT_WORK_MAX`].
+    left: Cell<u64>,
 }
 
 /// The functions of the language; making them takes longer than most evaluations.
@@ -90,7 +99,7 @@ impl Filter {
 
     /// `None` where it fails or is no yes or no.
     fn evaluate(&self, subject: &Subject<'_>) -> Option<bool> {
-        if self.work(subject.data) > WORK_MAX {
+        if !subject.affords(|most| self.0.plan.work(subject.data, most)) {
             return None;
         }
         // The library panics in places that the plan keeps away from; one that was overlooked costs a match, no more.
@@ -104,7 +113,7 @@ impl Filter {
     /// How much work an evaluation for this `data` is at most, in visited values; one over [`WORK_MAX`] is not begun.
     #[must_use]
     pub fn work(&self, data: &Value) -> u64 {
-        self.0.plan.work(data)
+        self.0.plan.work(data, WORK_MAX)
     }
 
     /// How often it failed at run time: a path that is not there, types that do not go together, too much work.
@@ -136,7 +145,7 @@ impl<'a> Subject<'a> {
     /// An event and the `data` of its notification.
     #[must_use]
     pub const fn new(facts: &'a Facts, data: &'a Value) -> Self {
-        Self { facts, data, context: OnceCell::new() }
+        Self { facts, data, context: OnceCell::new(), left: Cell::new(EVENT_WORK_MAX) }
     }
 
     /// The event's type, key, tenant and times.
@@ -149,6 +158,18 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub const fn data(&self) -> &'a Value {
         self.data
+    }
+
+    /// Whether there is room for an evaluation, whose work is counted no further than over what it is given.
+    fn affords(&self, work: impl FnOnce(u64) -> u64) -> bool {
+        let left = self.left.get();
+        let most = WORK_MAX.min(left.saturating_add(WORK_FREE));
+        let work = work(most);
+        let fits = work <= most;
+        // What is refused took its time too, or many of those would take long together.
+        let used = if fits { work.saturating_sub(WORK_FREE) } else { most / METERED_FASTER };
+        self.left.set(left.saturating_sub(used));
+        fits
     }
 
     fn context(&self) -> &Context<'a, 'a> {

@@ -80,7 +80,7 @@ pub struct Target {
 /// Every subscription that an event is owed to, ascending.
 #[must_use]
 pub fn owed(targets: &[Target], facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
-    let (told, measured) = (payloads.notification().is_some(), payloads.telemetry().is_some());
+    let (told, measured) = (payloads.notification().is_some(), payloads.has_telemetry());
     let has = |takes: Takes| if takes == Takes::Notification { told } else { measured };
     let subject = Subject::new(facts, data);
     let wanting = targets.iter().filter(|t| has(t.takes) && t.selector.wants(&subject));

@@ -18,7 +18,7 @@
 //!
 //! The same with the event's id, its key or its time does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # use posthaste_events::{Anonymous, Batch, BoxFuture, Deliveree, Reporter};
 //! struct Counter;
 //! impl Deliveree<Anonymous> for Counter {
@@ -31,12 +31,28 @@
 //! }
 //! ```
 //!
-//! And nobody makes an [`Anonymous`] of bytes that the catalogue's rules did not build:
+//! And nobody outside this crate writes an [`Anonymous`] down. It has getters for each of these fields:
 //!
-//! ```compile_fail
-//! let raw = bytes::Bytes::from_static(b"{\"name\":\"Ada\"}");
-//! let anonymous = posthaste_events::Anonymous(raw);
 //! ```
+//! # use posthaste_events::{Anonymous, EventType, Payload as _, Timestamp};
+//! # use bytes::Bytes;
+//! fn parts(of: &Anonymous) -> (EventType, String, Timestamp, String, Bytes) {
+//!     (of.event_type().clone(), of.id().into(), of.at(), of.installation().into(), of.bytes().clone())
+//! }
+//! ```
+//!
+//! but none of them can be set, since they are private:
+//!
+//! ```compile_fail,E0451
+//! # use posthaste_events::{Anonymous, EventType, Payload as _, Timestamp};
+//! # use bytes::Bytes;
+//! fn made((event_type, id, at, installation, body): (EventType, String, Timestamp, String, Bytes)) -> Anonymous {
+//!     Anonymous { event_type, id, at, installation, body }
+//! }
+//! ```
+//!
+//! One door stays open: an outbox gives back the payloads that it was given by [`Payloads::restored`], which trusts it
+//! with any bytes. Only the crate of the outboxes may call that, and tests; a test of the whole tree holds it.
 
 use crate::deliveree::Told;
 use crate::installation::Installation;
@@ -161,6 +177,8 @@ pub struct Telemetry {
 
 /// How many bytes the time takes before a kept telemetry payload.
 const AT_BYTES: usize = 8;
+/// Stands in place of the time where what follows is no telemetry but what it could not be built from.
+const UNBUILT: i64 = i64::MIN;
 
 /// The payloads of one event, serialized, as an outbox keeps them.
 ///
@@ -173,13 +191,19 @@ pub struct Payloads {
 
 impl Payloads {
     pub(crate) fn built(notification: Option<Bytes>, telemetry: Option<&Telemetry>) -> Self {
-        let kept = |t: &Telemetry| {
-            let mut bytes = BytesMut::with_capacity(AT_BYTES + t.body.len());
-            bytes.put_i64(t.at.micros());
-            bytes.put_slice(&t.body);
-            bytes.freeze()
-        };
-        Self { notification, telemetry: telemetry.map(kept) }
+        Self { notification, telemetry: telemetry.map(|t| kept(t.at.micros(), &t.body)) }
+    }
+
+    /// The payloads of an event whose telemetry could not be built, with the properties to build it from later. Nobody
+    /// but [`crate::prepare`] sees those: they are no telemetry to anything here, and no notification.
+    pub(crate) fn unbuilt(notification: Option<Bytes>, properties: &str) -> Self {
+        Self { notification, telemetry: Some(kept(UNBUILT, properties.as_bytes())) }
+    }
+
+    /// What [`Payloads::unbuilt`] kept.
+    pub(crate) fn properties(&self) -> Option<&[u8]> {
+        let (at, properties) = self.telemetry.as_ref()?.split_first_chunk::<AT_BYTES>()?;
+        (i64::from_be_bytes(*at) == UNBUILT).then_some(properties)
     }
 
     /// For an outbox alone: the payloads as they were kept.
@@ -194,18 +218,24 @@ impl Payloads {
         self.notification.as_ref()
     }
 
-    /// For an outbox: the telemetry's bytes as they are kept.
+    /// For an outbox alone: what is kept beside the notification, whether or not it is telemetry.
     #[must_use]
-    pub const fn telemetry(&self) -> Option<&Bytes> {
+    pub const fn kept(&self) -> Option<&Bytes> {
         self.telemetry.as_ref()
+    }
+
+    /// Whether there is something that analytics is told.
+    #[must_use]
+    pub fn has_telemetry(&self) -> bool {
+        self.told_to_analytics().is_some()
     }
 
     /// The telemetry, to be shown or given to a deliveree; `None` where there is none.
     #[must_use]
     pub fn told_to_analytics(&self) -> Option<Telemetry> {
         let kept = self.telemetry.as_ref()?;
-        let at = kept.first_chunk::<AT_BYTES>()?;
-        Some(Telemetry { at: Timestamp::from_micros(i64::from_be_bytes(*at)), body: kept.slice(AT_BYTES..) })
+        let at = i64::from_be_bytes(*kept.first_chunk::<AT_BYTES>()?);
+        (at != UNBUILT).then(|| Telemetry { at: Timestamp::from_micros(at), body: kept.slice(AT_BYTES..) })
     }
 
     /// The same without what people are told.
@@ -216,11 +246,11 @@ impl Payloads {
     /// How many bytes the payload of a kind has as it is kept; 0 where there is none.
     #[must_use]
     pub fn len_of(&self, takes: Takes) -> usize {
-        let payload = match takes {
-            Takes::Notification => &self.notification,
-            Takes::Telemetry => &self.telemetry,
-        };
-        payload.as_ref().map_or(0, Bytes::len)
+        match takes {
+            Takes::Notification => self.notification.as_ref().map_or(0, Bytes::len),
+            Takes::Telemetry if self.properties().is_some() => 0,
+            Takes::Telemetry => self.telemetry.as_ref().map_or(0, Bytes::len),
+        }
     }
 
     /// How many bytes they have in all.
@@ -234,4 +264,12 @@ impl Payloads {
     pub const fn is_empty(&self) -> bool {
         self.notification.is_none() && self.telemetry.is_none()
     }
+}
+
+/// A payload as it is kept, behind its time.
+fn kept(at: i64, body: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(AT_BYTES + body.len());
+    bytes.put_i64(at);
+    bytes.put_slice(body);
+    bytes.freeze()
 }

@@ -147,8 +147,8 @@ impl Snapshot {
     /// Matches an event again, after the subscriptions changed while it was on its way.
     #[must_use]
     pub fn rematch(&self, mut prepared: Prepared) -> Prepared {
-        if self.telemetry.is_none() && prepared.payloads.telemetry().is_some() {
-            // Switched off meanwhile: what was built goes no further.
+        if self.telemetry.is_none() && prepared.payloads.kept().is_some() {
+            // Switched off meanwhile: what was built, or kept to be built from, goes no further.
             prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
         }
         let Prepared { facts, payloads, unnotified, .. } = &prepared;
@@ -173,12 +173,19 @@ impl Snapshot {
         &self,
         event: EventId,
         facts: &Facts,
-        notification: &[u8],
+        payloads: &Payloads,
         now: Timestamp,
     ) -> Result<Option<Prepared>, String> {
         let declared = self.catalogue.get(&facts.event_type);
         let declared = declared.ok_or_else(|| format!("the type {:?} is not declared any more", facts.event_type))?;
-        let data = data_of(notification).ok_or_else(|| "its notification cannot be read".to_owned())?;
+        let properties = match (payloads.properties(), payloads.notification()) {
+            (Some(kept), _) => std::str::from_utf8(kept).ok(),
+            (None, Some(body)) => text_of(body),
+            (None, None) => None,
+        };
+        let unread = || "what was kept of it cannot be read".to_owned();
+        let properties = properties.ok_or_else(unread)?;
+        let data: Value = serde_json::from_str(properties).map_err(|_| unread())?;
         if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
             return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
         }
@@ -186,6 +193,12 @@ impl Snapshot {
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
         let facts = Facts { recorded_at: now, ..facts };
         let payloads = Payloads::built(None, Some(&telemetry));
+        // As at first: matching sees what a notification tells.
+        let told = match declared.notification(&data, properties) {
+            Cow::Owned(text) if declared.audience != Audience::Telemetry => read(text.as_bytes()).ok(),
+            _ => None,
+        };
+        let data = told.unwrap_or(data);
         let owed = owed(&self.targets, &facts, &data, &payloads);
         let mut key = Sha256::new();
         // No caller's key hashes alike: those begin with 0 or 1.
@@ -238,15 +251,19 @@ impl Snapshot {
             Err(why) => (None, Some(why)),
         };
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &data));
-        // What is quarantined keeps its notification, since nothing else of it is left to build from.
+        // What is quarantined keeps its notification, since it is built from that again.
         let silent = declared.is_some_and(|d| d.audience == Audience::Telemetry);
         let kept = !silent || quarantined.is_some();
+        let payloads = match &told {
+            // That lacks what is telemetry's alone, which is kept beside it until then.
+            Cow::Owned(_) if quarantined.is_some() => Payloads::unbuilt(Some(body), &properties),
+            _ => Payloads::built(kept.then_some(body), telemetry.as_ref()),
+        };
         // Where fields are telemetry's alone, matching sees what a notification tells, as it does when it is done again.
         let told = match told {
             Cow::Owned(text) if !silent => read(text.as_bytes()).ok(),
             _ => None,
         };
-        let payloads = Payloads::built(kept.then_some(body), telemetry.as_ref());
         let seen = if silent { Cow::Owned(payloads.unnotified()) } else { Cow::Borrowed(&payloads) };
         let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &seen);
         let unnotified = silent.then(|| Arc::new(data));
@@ -305,8 +322,12 @@ fn grained(time: Timestamp, policy: TelemetryPolicy) -> Timestamp {
 /// The `data` of a notification's body.
 fn data_of(body: &[u8]) -> Option<Value> {
     // Read by itself: within the body it may be one level deeper than is read.
+    serde_json::from_str(text_of(body)?).ok()
+}
+
+fn text_of(body: &[u8]) -> Option<&str> {
     let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    serde_json::from_str(body.data.get()).ok()
+    Some(body.data.get())
 }
 
 /// What is read of a notification's body to match it again.
@@ -341,166 +362,4 @@ fn idempotency(facts: &Facts, key: &str, data: &Value) -> Idempotency {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::EventType;
-    use crate::catalogue::Undeclared;
-    use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind};
-
-    const NOW: i64 = 1_732_000_000_000;
-
-    fn snapshot() -> Snapshot {
-        let mut declarations = Declarations::of_types(&["a:b"]);
-        let kinds = [("s", FieldKind::String), ("n", FieldKind::Number), ("deep", FieldKind::Array)];
-        declarations.events[0].fields = kinds.map(|(path, kind)| FieldDeclaration::new(path, kind)).into();
-        let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
-        Snapshot { catalogue, ..Snapshot::default() }
-    }
-
-    fn draft(event_type: &str, properties: &str) -> Draft {
-        Draft { properties: properties.into(), ..Draft::new(EventType::parse(event_type).unwrap()) }
-    }
-
-    fn prepare(draft: Draft) -> Result<Prepared, Unfit> {
-        snapshot().prepare(draft, Timestamp::from_millis(NOW))
-    }
-
-    #[test]
-    fn the_body_is_type_timestamp_and_data() {
-        let prepared = prepare(draft("a:b", r#"{"n":1.50,"s":"\u00e9"}"#)).unwrap();
-        let body = prepared.payloads.notification().unwrap();
-        assert_eq!(body, r#"{"type":"a:b","timestamp":"2024-11-19T07:06:40.000Z","data":{"n":1.50,"s":"\u00e9"}}"#);
-    }
-
-    #[test]
-    fn undeclared_types_and_ours_are_refused() {
-        assert!(matches!(prepare(draft("a:c", "{}")), Err(Unfit::Refused(Refused::Undeclared(_)))));
-        assert!(matches!(prepare(draft("posthaste:test", "{}")), Err(Unfit::Refused(Refused::Ours))));
-    }
-
-    #[test]
-    fn properties_that_are_no_object_or_too_long_are_refused() {
-        for properties in ["[]", "1", "null", "{", "\"x\""] {
-            assert_eq!(prepare(draft("a:b", properties)), Err(Unfit::NotAnObject), "{properties}");
-        }
-        let long = format!(r#"{{"s":"{}"}}"#, "y".repeat(PAYLOAD_MAX));
-        assert!(matches!(prepare(draft("a:b", &long)), Err(Unfit::TooLarge(_))));
-    }
-
-    #[test]
-    fn an_event_as_deep_as_is_read_is_matched_again_like_any_other() {
-        let deep = format!(r#"{{"s":"x","deep":{}{}}}"#, "[".repeat(126), "]".repeat(126));
-        let prepared = prepare(draft("a:b", &deep)).unwrap();
-        let wheres = vec![crate::matching::Where::new("s", Value::from("x"))];
-        let selector = crate::matching::Selector { wheres, ..Default::default() };
-        let targets =
-            vec![Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Notification }];
-        let owed = Snapshot { targets, ..snapshot() }.rematch(prepared).owed;
-        assert_eq!(owed, [crate::SubscriptionId(7)]);
-    }
-
-    /// A snapshot whose one type is for analytics alone, and whose one subscription wants a certain `s`.
-    fn silent() -> Snapshot {
-        let mut declarations = Declarations::of_types(&["a:b"]);
-        declarations.events[0].audience = Audience::Telemetry;
-        declarations.events[0].fields = vec![FieldDeclaration::new("s", FieldKind::String)];
-        let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
-        let wheres = vec![crate::matching::Where::new("s", Value::from("x"))];
-        let selector = crate::matching::Selector { wheres, ..Default::default() };
-        let target = Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Telemetry };
-        Snapshot {
-            catalogue,
-            targets: vec![target],
-            telemetry: Some(TelemetryPolicy::default()),
-            ..Snapshot::default()
-        }
-    }
-
-    #[test]
-    fn an_event_for_analytics_alone_is_matched_again_like_any_other() {
-        for (properties, owed) in [(r#"{"s":"x"}"#, &[crate::SubscriptionId(7)][..]), (r#"{"s":"y"}"#, &[])] {
-            let mut prepared = silent().prepare(draft("a:b", properties), Timestamp::from_millis(NOW)).unwrap();
-            assert_eq!((prepared.payloads.notification(), &prepared.owed[..]), (None, owed));
-            prepared.owed = vec![crate::SubscriptionId(1)];
-            assert_eq!(silent().rematch(prepared).owed, owed);
-        }
-    }
-
-    #[test]
-    fn an_event_for_analytics_alone_is_notified_to_nobody_though_it_is_quarantined() {
-        let keeper = crate::SubscriptionId(9);
-        let people = Target { id: crate::SubscriptionId(3), selector: Default::default(), takes: Default::default() };
-        let snapshot = Snapshot { targets: vec![people], quarantine: Some(keeper), ..silent() };
-        let mut prepared = snapshot.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW)).unwrap();
-        let body = notification(&prepared.facts, "{}");
-        (prepared.payloads, prepared.quarantined) = (Payloads::built(Some(body), None), Some("it is too long".into()));
-        assert_eq!(snapshot.rematch(prepared.clone()).owed, [keeper]);
-        prepared.unnotified = None;
-        assert_eq!(
-            snapshot.rematch(prepared).owed,
-            [crate::SubscriptionId(3), keeper],
-            "the control is told to people"
-        );
-    }
-
-    #[test]
-    fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_takes_it_so() {
-        let keeper = crate::SubscriptionId(9);
-        let with = |required| {
-            let mut declarations = Declarations::of_types(&["a:b"]);
-            let field = FieldDeclaration { required, ..FieldDeclaration::new("s", FieldKind::String) };
-            declarations.events[0].fields = vec![field];
-            let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
-            Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
-        };
-        let now = Timestamp::from_millis(NOW);
-        let attempted =
-            Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
-        assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
-        let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
-        assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
-        let told = prepared.payloads.notification().unwrap();
-        let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
-        assert!(again(true).unwrap_err().contains("/s"));
-        assert!(again(false).unwrap().is_some());
-        let off = Snapshot { telemetry: None, ..with(true) }.prepare_attempted(attempted, now).unwrap();
-        assert_eq!((off.quarantined, off.owed), (None, vec![]));
-    }
-
-    #[test]
-    fn what_was_built_goes_no_further_once_telemetry_is_switched_off() {
-        let prepared = silent().prepare(draft("a:b", r#"{"s":"x"}"#), Timestamp::from_millis(NOW)).unwrap();
-        let off = Snapshot { telemetry: None, ..silent() }.rematch(prepared);
-        assert_eq!((off.payloads.telemetry(), off.owed), (None, vec![]));
-    }
-
-    #[test]
-    fn what_was_quarantined_is_built_again_under_one_key_and_for_analytics_alone() {
-        let (event, now) = (EventId::new(1_000, 1, 5), Timestamp::from_millis(NOW + 3_600_000));
-        let first = Snapshot { targets: vec![], ..snapshot() }.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW));
-        let first = first.unwrap();
-        let body = first.payloads.notification().unwrap();
-        let again = |snapshot: &Snapshot| snapshot.prepare_again(event, &first.facts, body, now);
-        let built = again(&silent()).unwrap().unwrap();
-        assert_eq!((built.payloads.notification(), built.facts.origin), (None, Origin::Relay));
-        assert_eq!(built.payloads.told_to_analytics().unwrap().at, Timestamp::parse("2024-11-19T07:00:00Z").unwrap());
-        assert_eq!(again(&silent()).unwrap().unwrap().idempotency, built.idempotency);
-        assert_eq!(again(&Snapshot { telemetry: None, ..silent() }), Ok(None));
-        let empty = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
-        let undeclared = again(&Snapshot { catalogue: empty, ..silent() }).unwrap_err();
-        assert!(undeclared.contains("a:b"), "{undeclared}");
-    }
-
-    #[test]
-    fn the_same_key_of_another_tenant_is_another_key() {
-        let of = |tenant: Option<&str>, properties| {
-            let mut d = draft("a:b", properties);
-            (d.tenant, d.idempotency_key) = (tenant.map(str::to_owned), Some("k".into()));
-            prepare(d).unwrap().idempotency.unwrap()
-        };
-        assert_ne!(of(None, "{}").key, of(Some(""), "{}").key);
-        assert_ne!(of(Some("a"), "{}").key, of(Some("b"), "{}").key);
-        assert_eq!(of(None, r#"{"n":1,"s":"2"}"#), of(None, r#"{"s":"2","n":1}"#));
-        assert_ne!(of(None, "{}").content, of(None, r#"{"n":1}"#).content);
-    }
-}
+mod tests;

@@ -156,14 +156,14 @@ pub(crate) fn write_event(
         occurred_at: facts.occurred_at,
         recorded_at: facts.recorded_at,
         notification: length(event.payloads.notification()),
-        telemetry: length(event.payloads.telemetry()),
+        telemetry: length(event.payloads.kept()),
     };
     let head = encode(&head);
     let mut blob = BytesMut::with_capacity(8 + head.len() + event.payloads.len());
     blob.put_u32(u32::try_from(head.len()).unwrap_or(u32::MAX));
     blob.put_u32(0);
     blob.put_slice(&head);
-    for payload in [event.payloads.notification(), event.payloads.telemetry()].into_iter().flatten() {
+    for payload in [event.payloads.notification(), event.payloads.kept()].into_iter().flatten() {
         blob.put_slice(payload);
     }
     let key = event_key(kind, id.sequence());

@@ -311,3 +311,35 @@ pub(crate) struct Listing<T> {
     pub(crate) data: Vec<T>,
     pub(crate) next: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration};
+    use posthaste_events::catalogue::{Unbuilt, Undeclared};
+    use posthaste_events::layered::Attempted;
+    use posthaste_events::prepare::{Snapshot, TelemetryPolicy};
+    use posthaste_events::{Draft, EventId, Timestamp};
+
+    #[test]
+    fn what_a_quarantined_event_keeps_for_telemetry_alone_is_not_shown_even_to_whoever_sees_all() {
+        let mut declarations = Declarations::of_types(&["a:b"]);
+        let hidden =
+            FieldDeclaration { audience: Audience::Telemetry, ..FieldDeclaration::new("hidden", FieldKind::String) };
+        declarations.events[0].fields = vec![hidden, FieldDeclaration::new("told", FieldKind::String)];
+        let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+        let telemetry = Some(TelemetryPolicy::default());
+        let snapshot = Snapshot { catalogue, telemetry, ..Snapshot::default() };
+        let properties = r#"{"hidden":"CANARY","told":"open"}"#;
+        let draft = Draft { properties: properties.into(), ..Draft::new(EventType::parse("a:b").unwrap()) };
+        let attempted = Attempted { draft, failure: Some(Unbuilt("no".into())) };
+        let prepared = snapshot.prepare_attempted(attempted, Timestamp::from_millis(0)).unwrap();
+        assert!(prepared.payloads.kept().unwrap().ends_with(properties.as_bytes()), "it is kept");
+        let event = EventRow { id: EventId::new(1, 1, 1), facts: prepared.facts, payloads: prepared.payloads };
+        let view = EventView { event, deliveries: Vec::new() };
+        let shown = [Event::row(&view.event, None), Event::view(&view, None)];
+        let shown = shown.map(|event| serde_json::to_string(&event).unwrap());
+        assert!(shown.iter().all(|text| text.contains("open") && !text.contains("CANARY")), "{shown:?}");
+        assert!(shown[1].contains(r#""telemetry":null"#), "{}", shown[1]);
+    }
+}

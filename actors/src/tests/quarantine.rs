@@ -6,6 +6,9 @@ use super::silence::{gate, measuring};
 use crate::QUARANTINE;
 use crate::messages::{InspectHealth, InspectSubscription, InspectSubscriptions, RecordBatch, Reload};
 use posthaste_events::builtin::QUARANTINED;
+use posthaste_events::catalogue::declare::{Audience, Declarations, FieldDeclaration, FieldKind};
+use posthaste_events::catalogue::{Catalogue, Unbuilt, Undeclared};
+use posthaste_events::layered::Attempted;
 use posthaste_events::prepare::Snapshot;
 use posthaste_events::retry::Next;
 use posthaste_events::seams::Clock as _;
@@ -102,6 +105,35 @@ async fn what_cannot_be_built_waits_without_end_and_is_tried_again() {
     assert_eq!((house.state(event, QUARANTINE).await, got.load(Ordering::Relaxed)), (State::Delivered, 1));
 }
 
+/// Settings whose type has a required field that is telemetry's alone.
+fn hiding(got: &Arc<AtomicUsize>) -> crate::settings::Settings {
+    let mut declarations = Declarations::of_types(&["a:b"]);
+    let hidden = FieldDeclaration {
+        required: true,
+        audience: Audience::Telemetry,
+        ..FieldDeclaration::new("s", FieldKind::String)
+    };
+    declarations.events[0].fields = vec![hidden];
+    let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
+    crate::settings::Settings { catalogue, ..house_settings(got, &["a:b"]) }
+}
+
+#[actix::test]
+async fn an_event_whose_required_field_is_telemetrys_alone_leaves_the_quarantine() {
+    let got = Arc::new(AtomicUsize::new(0));
+    let clock = clock();
+    let house = House::by(hiding(&got), Arc::new(memory(&clock)), clock).await;
+    let snapshot = house.engine.snapshot.current();
+    let draft = Draft { properties: r#"{"s":"x"}"#.into(), ..Draft::new(EventType::parse("a:b").unwrap()) };
+    let attempted = Attempted { draft, failure: Some(Unbuilt("it was not the day".into())) };
+    let event = snapshot.prepare_attempted(attempted, house.clock.wall()).unwrap();
+    let record = RecordBatch { events: vec![event], epoch: snapshot.epoch };
+    let event = house.engine.registry.send(record).await.unwrap().unwrap()[0].id;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(house.state(event, "ops").await, State::Delivered);
+    assert_eq!((house.state(event, QUARANTINE).await, got.load(Ordering::Relaxed)), (State::Delivered, 1));
+}
+
 impl crate::messages::Watched {
     fn detail_says(&self, words: &str) -> bool {
         self.attempt.detail.error.as_deref().is_some_and(|error| error.contains(words))
@@ -120,7 +152,7 @@ async fn what_was_measured_before_a_crash_is_not_measured_twice_after_it() {
     // An attempt whose process dies after it recorded and before it was settled.
     let told = outbox.event(event).await.unwrap().unwrap().event;
     let snapshot = house.engine.snapshot.current();
-    let built = snapshot.prepare_again(event, &told.facts, told.payloads.notification().unwrap(), clock.wall());
+    let built = snapshot.prepare_again(event, &told.facts, &told.payloads, clock.wall());
     let built = vec![built.unwrap().unwrap()];
     assert!(!outbox.record(built, snapshot.epoch).await.unwrap()[0].duplicate);
     drop(house);

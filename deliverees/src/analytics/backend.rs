@@ -81,6 +81,8 @@ pub(super) struct Answer<'a> {
     pub(super) status: u16,
     /// Its body, at most 64 KiB of it.
     pub(super) body: &'a [u8],
+    /// Whether there was more of the body.
+    pub(super) cut: bool,
     /// The ids of the events in the request, in their order.
     pub(super) ids: &'a [&'a str],
 }

@@ -5,7 +5,7 @@
 //! comes from a path of `data`, a literal, or the entry that a macro is at; a macro goes over such a path or over a list
 //! of literals, and has none within.
 
-use super::{DEPTH_MAX, MACROS_MAX, NODES_MAX, NotAFilter, WORK_MAX};
+use super::{DEPTH_MAX, MACROS_MAX, NODES_MAX, NotAFilter};
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 use cel::parser::Expression;
 use serde_json::Value;
@@ -128,17 +128,20 @@ impl Plan {
         &self.named
     }
 
-    /// How much work an evaluation for this `data` is at most; counted no further than over [`WORK_MAX`].
-    pub(super) fn work(&self, data: &Value) -> u64 {
-        let mut meter = Meter(0);
+    /// How much work an evaluation for this `data` is at most; counted no further than over `most`.
+    pub(super) fn work(&self, data: &Value, most: u64) -> u64 {
+        let mut meter = Meter { work: 0, most };
         let around = 1 + self.whole.copies;
         meter.add(self.whole.nodes, 1);
         self.whole.of_data.iter().for_each(|reach| meter.reach(reach, data, around));
         for each in &self.loops {
+            if meter.is_full() {
+                break;
+            }
             let around = if each.makes_list { around } else { 1 };
             each.work(data, &mut meter, around);
         }
-        meter.0
+        meter.work
     }
 }
 
@@ -152,10 +155,12 @@ impl Loop {
                 // Each entry is copied into the macro's variable.
                 meter.weigh(range, around);
                 match range {
-                    Value::Array(entries) => entries.iter().for_each(|e| self.entry(Some(e), 0, times, meter)),
+                    Value::Array(entries) => {
+                        let _ = entries.iter().all(|e| self.entry(Some(e), 0, times, meter));
+                    }
                     // Over an object a macro goes by its names.
                     Value::Object(entries) => {
-                        entries.keys().for_each(|name| self.entry(None, text_weight(name), times, meter));
+                        let _ = entries.keys().all(|name| self.entry(None, text_weight(name), times, meter));
                     }
                     _ => {}
                 }
@@ -167,56 +172,64 @@ impl Loop {
         self.scope.of_data.iter().for_each(|reach| meter.reach(reach, data, times));
     }
 
-    /// Adds what is reached for in one entry, or in a name of so much weight.
-    fn entry(&self, entry: Option<&Value>, name: u64, times: u64, meter: &mut Meter) {
-        if meter.0 > WORK_MAX {
-            return;
-        }
+    /// Adds what is reached for in one entry, or in a name of so much weight; whether there is room for more.
+    fn entry(&self, entry: Option<&Value>, name: u64, times: u64, meter: &mut Meter) -> bool {
         for reach in &self.scope.of_entry {
             match entry {
                 Some(entry) => meter.reach(reach, entry, times),
                 None => meter.add(name, times),
             }
         }
+        !meter.is_full()
     }
 }
 
 /// Adds up work, and stops once it is too much.
-struct Meter(u64);
+struct Meter {
+    work: u64,
+    most: u64,
+}
 
 impl Meter {
     fn add(&mut self, work: u64, times: u64) {
-        self.0 = self.0.saturating_add(work.saturating_mul(times));
+        self.work = self.work.saturating_add(work.saturating_mul(times));
+    }
+
+    const fn is_full(&self) -> bool {
+        self.work > self.most
     }
 
     fn reach(&mut self, reach: &Reach, from: &Value, times: u64) {
         match found(from, &reach.steps) {
-            Some(value) if reach.deep => self.weigh(value, times),
+            Some(value) if reach.deep => {
+                self.weigh(value, times);
+            }
             Some(Value::String(text)) => self.add(text_weight(text), times),
             _ => self.add(1, times),
         }
     }
 
-    /// Adds everything that a value consists of.
-    fn weigh(&mut self, value: &Value, times: u64) {
-        if self.0 > WORK_MAX || times == 0 {
-            return;
+    /// Adds everything that a value consists of; whether there is room for more.
+    fn weigh(&mut self, value: &Value, times: u64) -> bool {
+        if self.is_full() || times == 0 {
+            return !self.is_full();
         }
         match value {
             Value::String(text) => self.add(text_weight(text), times),
             Value::Array(entries) => {
                 self.add(1, times);
-                entries.iter().for_each(|entry| self.weigh(entry, times));
+                let _ = entries.iter().all(|entry| self.weigh(entry, times));
             }
             Value::Object(entries) => {
                 self.add(1, times);
-                for (name, entry) in entries {
+                let _ = entries.iter().all(|(name, entry)| {
                     self.add(text_weight(name), times);
-                    self.weigh(entry, times);
-                }
+                    self.weigh(entry, times)
+                });
             }
             _ => self.add(1, times),
         }
+        !self.is_full()
     }
 }
 

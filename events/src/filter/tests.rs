@@ -1,3 +1,5 @@
+//! Filters: what is taken, what they answer, and that their work is bounded.
+
 use super::*;
 use crate::{EventType, Origin, Timestamp};
 use proptest::prelude::*;
@@ -169,11 +171,28 @@ fn what_would_be_too_much_work_for_an_event_is_not_begun() {
     assert_eq!(filter.errors(), 1);
     let named =
         Filter::compile("data.m.all(n, n.contains('y') || n.contains('z') || n.contains('xy') || true)").unwrap();
-    let names: serde_json::Map<_, _> = (0..400).map(|i| (format!("{i}{}", "x".repeat(600)), json!(1))).collect();
-    assert!(named.work(&json!({"m": names})) > 4 * 400 * 600 / 16);
+    let names: serde_json::Map<_, _> = (0..100).map(|i| (format!("{i}{}", "x".repeat(600)), json!(1))).collect();
+    assert!(named.work(&json!({"m": names})) > 4 * 100 * 600 / 16);
     // A large payload beside what a filter looks at costs it nothing.
     let large = json!({"a": [1], "b": [1], "c": vec![1; 100_000]});
     assert!(filter.holds(&Subject::new(&facts, &large)));
+}
+
+#[test]
+fn all_filters_of_an_event_share_its_work_and_small_ones_are_always_evaluated() {
+    let heavy = || Filter::compile("data.a.all(x, x in data.b)").unwrap();
+    let small = Filter::compile("data.n > 1 && type != 'x'").unwrap();
+    let data = json!({"a": vec![1; 120], "b": vec![1; 120], "n": 2});
+    let facts = facts();
+    assert!((WORK_MAX / 2..WORK_MAX).contains(&heavy().work(&data)) && small.work(&data) <= WORK_FREE);
+    let subject = Subject::new(&facts, &data);
+    let filters: Vec<Filter> = (0..100).map(|_| heavy()).collect();
+    let held = filters.iter().filter(|f| f.holds(&subject)).count() as u64;
+    assert!((2..=4).contains(&held), "{held}");
+    assert_eq!(filters.iter().map(Filter::errors).sum::<u64>(), 100 - held, "each of the rest is counted");
+    assert!((0..1_000).all(|_| small.holds(&subject)));
+    assert_eq!(subject.left.get() / WORK_FREE, 0, "what was refused was counted too");
+    assert!(filters.iter().all(|f| f.holds(&Subject::new(&facts, &data))), "the next event has its own");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn events_declared_in_rust_and_in_toml_give_the_same_bytes() {
     let in_rust = snapshot(&Declarations::default().with::<Failed>()).prepare(draft.clone(), now).unwrap();
     let in_toml = snapshot(&as_toml()).prepare(draft, now).unwrap();
     assert_eq!(in_rust.payloads.notification(), in_toml.payloads.notification());
-    assert_eq!(in_rust.payloads.telemetry(), in_toml.payloads.telemetry());
+    assert_eq!(in_rust.payloads.kept(), in_toml.payloads.kept());
     let event = failed("P".into(), "FAILURE", How::Not);
     let body = in_rust.payloads.notification().unwrap();
     let data = event.to_notification().unwrap();
@@ -175,7 +175,7 @@ fn events_declared_in_rust_and_in_toml_give_the_same_bytes() {
         r#"{"project":{"job":{"parameters":{"other":[2],"secret":1},"schedule":"0 0 * * *","status":"FAILURE","steps":["load","train"]},"name":"Churn","uuid":"P"}}"#
     );
     let telemetry = event.to_telemetry().unwrap();
-    let kept = in_rust.payloads.telemetry().unwrap();
+    let kept = in_rust.payloads.kept().unwrap();
     assert!(kept.ends_with(telemetry.as_bytes()), "{kept:?}");
     assert_eq!(
         telemetry,
@@ -251,12 +251,12 @@ fn what_failed_or_does_not_fit_is_recorded_notified_and_quarantined_without_tele
         let prepared = snapshot.prepare_attempted(attempted, now).unwrap();
         assert_eq!(prepared.quarantined.as_deref(), Some(why));
         assert_eq!(prepared.owed, [SubscriptionId(7)]);
-        assert!(prepared.payloads.notification().is_some() && prepared.payloads.telemetry().is_none());
+        assert!(prepared.payloads.notification().is_some() && !prepared.payloads.has_telemetry());
     }
     let whole = failed("P".into(), "STARTED", How::Not).attempt().unwrap();
     let prepared = snapshot.prepare_attempted(whole.clone(), now).unwrap();
     assert_eq!(prepared, snapshot.prepare(whole.draft, now).unwrap());
-    assert!(prepared.quarantined.is_none() && prepared.payloads.telemetry().is_some());
+    assert!(prepared.quarantined.is_none() && prepared.payloads.has_telemetry());
 }
 
 #[test]

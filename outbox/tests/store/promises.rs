@@ -40,7 +40,7 @@ pub(crate) async fn what_is_recorded_is_claimed_in_order_with_its_payloads(store
         |given: &[Leased]| given.iter().map(|l| l.payloads.notification().cloned().unwrap()).collect::<Vec<_>>();
     assert_eq!(bodies(&of_a), ["1", "2"]);
     assert_eq!(bodies(&of_b), ["1", "3"]);
-    assert_eq!(of_b[1].payloads.telemetry().unwrap(), "t");
+    assert_eq!(of_b[1].payloads.kept().unwrap(), "t");
     assert_eq!(of_a[0].delivery, DeliveryId { event: recorded[0].id, subscription: ids[0] });
     assert_eq!(of_a[0].facts, event("", &[]).facts);
     assert!(of_a.iter().chain(&of_b).all(|l| l.attempt == 1 && l.owed_for == Duration::ZERO));

@@ -1,3 +1,5 @@
+//! What explain shows of a configuration: who gets an event, what each gets, what is kept.
+
 use super::*;
 use crate::config::Env;
 use serde_json::{Value, json};
