@@ -132,8 +132,10 @@ pub(crate) struct EventTypeShape<'a> {
     audience: &'static str,
     schema: Value,
     telemetry_schema: Value,
+    properties_schema: Value,
     filters: Vec<FilterShape>,
-    example: Option<&'a Map<String, Value>>,
+    example: Option<Value>,
+    properties_example: Option<&'a Map<String, Value>>,
     retired: bool,
 }
 
@@ -149,8 +151,10 @@ impl<'a> EventTypeShape<'a> {
             },
             schema: declared.schema(),
             telemetry_schema: declared.telemetry_schema(),
+            properties_schema: declared.properties_schema(),
             filters: declared.filters().into_iter().map(FilterShape::from).collect(),
-            example: declared.example.as_ref(),
+            example: declared.told_example(),
+            properties_example: declared.example.as_ref(),
             retired: declared.retired,
         }
     }
@@ -168,7 +172,7 @@ struct FilterShape {
 }
 
 impl From<FilterPath> for FilterShape {
-    fn from(FilterPath { path, kind, values, requires }: FilterPath) -> Self {
+    fn from(FilterPath { path, kind, values, requires, kept: _ }: FilterPath) -> Self {
         let kind = match kind {
             FieldKind::Boolean => "boolean",
             FieldKind::Integer => "integer",
