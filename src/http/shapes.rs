@@ -315,9 +315,10 @@ pub(crate) struct Listing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use posthaste_events::catalogue::Undeclared;
     use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration};
-    use posthaste_events::catalogue::{Unbuilt, Undeclared};
     use posthaste_events::layered::Attempted;
+    use posthaste_events::layered::Failure;
     use posthaste_events::prepare::{Snapshot, TelemetryPolicy};
     use posthaste_events::{Draft, EventId, Timestamp};
 
@@ -332,7 +333,7 @@ mod tests {
         let snapshot = Snapshot { catalogue, telemetry, ..Snapshot::default() };
         let properties = r#"{"hidden":"CANARY","told":"open"}"#;
         let draft = Draft { properties: properties.into(), ..Draft::new(EventType::parse("a:b").unwrap()) };
-        let attempted = Attempted { draft, failure: Some(Unbuilt("no".into())) };
+        let attempted = Attempted { draft, failure: Some(Failure { who: "a:b", why: "no".into() }) };
         let prepared = snapshot.prepare_attempted(attempted, Timestamp::from_millis(0)).unwrap();
         assert!(prepared.payloads.kept().unwrap().ends_with(properties.as_bytes()), "it is kept");
         let event = EventRow { id: EventId::new(1, 1, 1), facts: prepared.facts, payloads: prepared.payloads };
