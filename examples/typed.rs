@@ -8,8 +8,9 @@
 
 use posthaste::{Engine, config};
 use posthaste_actors::messages::InspectEvent;
+use posthaste_deliverees::registry::Kinds;
+use posthaste_events::catalogue::Unbuilt;
 use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration, FieldKind, Rule};
-use posthaste_events::catalogue::{Catalogue, Unbuilt, Undeclared};
 use posthaste_events::layered::{Event, Layer, Root, Typed as _, Values, values};
 use std::error::Error;
 use std::time::Duration;
@@ -19,7 +20,7 @@ const CONFIG: &str = r#"
 free_min = "16MiB" # the temporary folder may be small
 
 [catalogue]
-files = [] # the types are declared below
+files = [] # the types are declared below, in Rust
 
 [[subscription]]
 name = "people"
@@ -143,11 +144,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let file = folder.path().join("config.toml");
     std::fs::write(&file, CONFIG)?;
     let env = std::env::vars().collect();
-    let mut config = config::load(&file, &env).map_err(|problems| problems[0].to_string())?;
-    // Beside what was read from TOML files, had there been any.
-    let declarations = Declarations::default().with::<RunEnded>();
-    config.catalogue =
-        Catalogue::compile(&declarations, Undeclared::Reject).map_err(|faults| faults[0].what.clone())?;
+    // Beside what TOML files declare, had there been any; what is wrong with either is told before anything runs.
+    let declared = Declarations::default().with::<RunEnded>();
+    let config = config::load_declared(&file, &env, &Kinds::built_in(), &declared)
+        .map_err(|problems| problems[0].to_string())?;
     let engine = Engine::start(&config).await?;
 
     let event = ended()?;

@@ -18,14 +18,15 @@ use crate::lines::{Lines, LinesGuard};
 use crate::secret;
 use actix::Addr;
 use futures_util::FutureExt as _;
-use posthaste_actors::messages::{Record, RecordTelemetry, Reload, Stop, Watch, Watched};
+pub use posthaste_actors::messages::Sent;
+use posthaste_actors::messages::{NotSent, Record, RecordTelemetry, Reload, Stop, Watch, Watched};
 use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
 use posthaste_deliverees::registry::{Printer, Tools};
 use posthaste_events::builtin::News;
 use posthaste_events::layered::Typed;
-use posthaste_events::prepare::{RelayDraft, Relayed, Unfit};
+use posthaste_events::prepare::{RelayDraft, Unfit};
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{Draft, Installation};
 use posthaste_outbox::disk::{Disk, SledDisk};
@@ -92,15 +93,6 @@ pub enum StartError {
     /// Only in builds for tests: a fault is wanted that is not known.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
-}
-
-/// A relayed event that is recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    /// What the outbox answered.
-    pub recorded: Recorded,
-    /// JSON Pointers of what was left out.
-    pub dropped: Vec<String>,
 }
 
 /// Why an event was not recorded.
@@ -191,13 +183,14 @@ impl Engine {
     /// # Errors
     /// [`NotRecorded`], with [`Unfit::TelemetryOff`] where telemetry is switched off; nothing was recorded then.
     pub async fn send_event(&self, draft: RelayDraft) -> Result<Sent, NotRecorded> {
-        let snapshot = self.inner.snapshot.current();
-        let Relayed { prepared, dropped } = snapshot.prepare_relayed(draft, self.clock.wall())?;
-        let events = vec![prepared];
-        let answer = self.inner.registry.send(RecordTelemetry { events, epoch: snapshot.epoch }).await;
-        let recorded = answer.map_err(|_| RecordError::Store(StoreError::Closed))??;
+        let answer = self.inner.registry.send(RecordTelemetry(vec![draft])).await;
+        let sent = match answer.map_err(|_| RecordError::Store(StoreError::Closed))? {
+            Ok(sent) => sent,
+            Err(NotSent::Unfit { why, .. }) => return Err(why.into()),
+            Err(NotSent::Refused(why)) => return Err(why.into()),
+        };
         let none = || RecordError::Store(StoreError::Failed("no answer for the event".to_owned()));
-        Ok(Sent { recorded: recorded.into_iter().next().ok_or_else(none)?, dropped })
+        Ok(sent.into_iter().next().ok_or_else(none)?)
     }
 
     /// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.

@@ -6,7 +6,7 @@
 use crate::settings::Settings;
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
-use posthaste_events::prepare::Unfit;
+use posthaste_events::prepare::{RelayDraft, Unfit};
 use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
@@ -34,16 +34,35 @@ pub struct RecordBatch {
     pub epoch: Epoch,
 }
 
-/// Records events that were brought already anonymized, prepared by `Snapshot::prepare_relayed`: they go to analytics
-/// alone. All or nothing; answered once they are durable, in order. An event that brings anything to be notified is
-/// refused as [`StoreError::Failed`].
+/// Records events that are brought already anonymized: they go to analytics alone, and of each only what its type's
+/// telemetry schema knows. All or nothing; answered once they are durable, in order.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Recorded>, RecordError>")]
-pub struct RecordTelemetry {
-    /// The events, prepared against one snapshot.
-    pub events: Vec<Prepared>,
-    /// The snapshot's epoch; where it is old the registry matches again by itself.
-    pub epoch: Epoch,
+#[rtype(result = "Result<Vec<Sent>, NotSent>")]
+pub struct RecordTelemetry(pub Vec<RelayDraft>);
+
+/// A relayed event that is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What the outbox answered.
+    pub recorded: Recorded,
+    /// JSON Pointers of what was left out: the first 100 places.
+    pub dropped: Vec<String>,
+}
+
+/// Why relayed events were not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    /// Something is wrong with one of them.
+    #[error("event {index}: {why}")]
+    Unfit {
+        /// Which: its place among those of the message, from 0.
+        index: usize,
+        /// What.
+        why: Unfit,
+    },
+    /// The outbox did not take them.
+    #[error(transparent)]
+    Refused(#[from] RecordError),
 }
 
 /// Lists events.

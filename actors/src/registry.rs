@@ -7,8 +7,8 @@ use crate::desk::Desk;
 use crate::inbox::Inbox;
 use crate::messages::{
     Cancel, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
-    InspectSubscription, InspectSubscriptions, InspectTypes, NotTested, Pause, Record, RecordBatch, RecordTelemetry,
-    Reload, Resume, Retry, Stop, SubscriptionView, Test, Watch, Watched,
+    InspectSubscription, InspectSubscriptions, InspectTypes, NotSent, NotTested, Pause, Record, RecordBatch,
+    RecordTelemetry, Reload, Resume, Retry, Sent, Stop, SubscriptionView, Test, Watch, Watched,
 };
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
@@ -21,10 +21,10 @@ use crate::supervisor::{Staff, Supervisor};
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
 use posthaste_events::filter::Filter;
-use posthaste_events::prepare::Snapshot;
-use posthaste_events::{AttemptOutcome, DeliveryId, Origin, Prepared, SubscriptionId, Timestamp};
+use posthaste_events::prepare::{RelayDraft, Snapshot};
+use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Enrolment, Epoch, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
+use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -178,11 +178,17 @@ impl Inner {
         Ok(views)
     }
 
-    async fn record_telemetry(&self, events: Vec<Prepared>, epoch: Epoch) -> Result<Vec<Recorded>, RecordError> {
-        if events.iter().any(|e| e.payloads.notification().is_some() || e.facts.origin != Origin::Relay) {
-            return Err(StoreError::Failed("only relayed events are recorded as telemetry".into()).into());
+    /// Prepared here and by nobody else, so that whoever sends the message cannot get around the schema.
+    async fn record_telemetry(&self, drafts: Vec<RelayDraft>) -> Result<Vec<Sent>, NotSent> {
+        let (snapshot, now) = (self.desk.snapshot.current(), self.desk.clock.wall());
+        let (mut events, mut dropped) = (Vec::with_capacity(drafts.len()), Vec::with_capacity(drafts.len()));
+        for (index, draft) in drafts.into_iter().enumerate() {
+            let relayed = snapshot.prepare_relayed(draft, now).map_err(|why| NotSent::Unfit { index, why })?;
+            events.push(relayed.prepared);
+            dropped.push(relayed.dropped);
         }
-        self.desk.record(events, epoch).await
+        let recorded = self.desk.record(events, snapshot.epoch).await?;
+        Ok(recorded.into_iter().zip(dropped).map(|(recorded, dropped)| Sent { recorded, dropped }).collect())
     }
 
     async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
@@ -350,8 +356,7 @@ carries! {
     InspectDeliveries => Result<Page<DeliveryRow, DeliveryId>, StoreError>:
         |inner, m| inner.desk.outbox.deliveries(m.0).await;
     InspectDelivery => Result<Option<DeliveryView>, StoreError>: |inner, m| inner.desk.outbox.delivery(m.0).await;
-    RecordTelemetry => Result<Vec<Recorded>, RecordError>:
-        |inner, m| inner.record_telemetry(m.events, m.epoch).await;
+    RecordTelemetry => Result<Vec<Sent>, NotSent>: |inner, m| inner.record_telemetry(m.0).await;
     InspectSubscriptions => Result<Vec<SubscriptionView>, StoreError>: |inner, _| inner.listed().await;
     InspectSubscription => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.view(&m.0).await;
     Test => Result<Arc<Watched>, NotTested>: |inner, m| probe::test(&inner, m).await;

@@ -231,7 +231,7 @@ pub fn sent_ns(body: &[u8]) -> Option<u64> {
     wire::number(&body[at..]).checked_sub(BASE)
 }
 
-/// How to post what a receiver got last, again and again.
+/// How to post the largest batch that a receiver got, again and again.
 #[derive(Debug, Clone, Args)]
 pub struct Again {
     /// The receiver.
@@ -253,7 +253,7 @@ pub fn again(order: &Again) -> Result<Accepted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut stream = TcpStream::connect(order.to).await?;
-        let batch = exchange(&mut stream, b"GET /last HTTP/1.1\r\nhost: receiver\r\n\r\n").await?;
+        let batch = exchange(&mut stream, b"GET /largest HTTP/1.1\r\nhost: receiver\r\n\r\n").await?;
         ensure!(!batch.is_empty(), "the receiver got nothing yet");
         let head = format!("POST /collect HTTP/1.1\r\nhost: receiver\r\ncontent-length: {}\r\n\r\n", batch.len());
         let request: Rc<[u8]> = [head.as_bytes(), &batch].concat().into();

@@ -154,7 +154,7 @@ pub fn alone(seconds: u64) -> Result<f64> {
     Ok(done.events as f64 / seconds_between(done.begun_ns, done.ended_ns))
 }
 
-/// Events a second when the last batch that a receiver got is posted to it again and again, with nothing before it.
+/// Events a second when the largest batch that a receiver got is posted to it again and again, with nothing before it.
 fn batches_alone(receiver: SocketAddr, counter: &mut Client, seconds: u64) -> Result<f64> {
     counter.send("GET", "/reset", &[], b"")?;
     let words = format!("again --to {receiver} --seconds {seconds} --connections {BATCH_CONNECTIONS}");

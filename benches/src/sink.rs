@@ -1,6 +1,6 @@
 //! The receiver process: answers each delivery at once, counts it, and keeps how long it was under way.
 //!
-//! A `POST /collect` is a batch, as JSON, perhaps compressed: its events count. `GET /last` gives the last one back.
+//! A `POST /collect` is a batch, as JSON, perhaps compressed: its events count. `GET /largest` gives the largest one back.
 //!
 //! `GET /` answers what was counted since the `GET /reset` before; `GET /figures` adds how long it was under way, which
 //! takes longer to compute than a load may wait for.
@@ -41,8 +41,8 @@ struct Counts {
     last_ns: u64,
     /// How many took so many steps of 10 µs.
     steps: Vec<u32>,
-    /// The last batch, as it came.
-    last: Vec<u8>,
+    /// The largest batch, as it came.
+    largest: Vec<u8>,
 }
 
 impl Counts {
@@ -55,8 +55,11 @@ impl Counts {
         let text: &[u8] = if read { &text } else { body };
         self.count += text.windows(EVENT.len()).filter(|w| *w == EVENT).count() as u64;
         self.last_ns = now_ns();
-        self.last.clear();
-        self.last.extend_from_slice(body);
+        // The largest, since the last is what was left over.
+        if body.len() > self.largest.len() {
+            self.largest.clear();
+            self.largest.extend_from_slice(body);
+        }
     }
 
     fn note(&mut self, body: &[u8]) {
@@ -135,11 +138,11 @@ fn respond(request: &[u8], body: usize, counts: &mut Counts) -> Vec<u8> {
         return b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
     }
     if request.starts_with(b"GET /reset ") {
-        *counts = Counts { last: std::mem::take(&mut counts.last), ..Counts::default() };
+        *counts = Counts { largest: std::mem::take(&mut counts.largest), ..Counts::default() };
     }
-    if request.starts_with(b"GET /last ") {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", counts.last.len());
-        return [head.as_bytes(), &counts.last].concat();
+    if request.starts_with(b"GET /largest ") {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", counts.largest.len());
+        return [head.as_bytes(), &counts.largest].concat();
     }
     let mut arrived = Arrived { count: counts.count, last_ns: counts.last_ns, ..Arrived::default() };
     if request.starts_with(b"GET /figures ") {

@@ -122,6 +122,12 @@ impl Filter {
         self.0.errors.load(Ordering::Relaxed)
     }
 
+    /// Which of `type`, `key`, `tenant` and `data` it names, each once.
+    #[must_use]
+    pub fn variables(&self) -> &[&'static str] {
+        self.0.plan.variables()
+    }
+
     /// The expression as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

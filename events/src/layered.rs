@@ -227,7 +227,24 @@ pub struct Attempted {
     /// The event, with the values of every layer that said them.
     pub draft: Draft,
     /// Why it is not whole: the first layer that failed, and how.
-    pub failure: Option<Unbuilt>,
+    pub failure: Option<Failure>,
+}
+
+/// A layer or type that could not say its values. Only who it was is kept of it; why is for the caller alone, since it
+/// may say anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{who}: {why}")]
+pub struct Failure {
+    /// The name of the layer, or the type.
+    pub who: &'static str,
+    /// How it failed.
+    pub why: String,
+}
+
+impl From<Failure> for Unbuilt {
+    fn from(failure: Failure) -> Self {
+        Self(failure.to_string())
+    }
 }
 
 /// What every [`Layer`] can do.
@@ -303,7 +320,7 @@ impl<L: Layer> Layered for L {
 
     fn properties(&self) -> Result<Values, Unbuilt> {
         let (properties, failure) = said(self);
-        failure.map_or(Ok(properties), Err)
+        failure.map_or(Ok(properties), |failure| Err(failure.into()))
     }
 
     fn to_notification(&self) -> Result<String, Unbuilt> {
@@ -330,14 +347,14 @@ impl<E: Event> Typed for E {
 
     fn to_notification(&self) -> Result<String, Unbuilt> {
         let (properties, failure) = event_said(self);
-        let properties = failure.map_or(Ok(Value::Object(properties)), Err)?;
+        let properties = failure.map_or(Ok(Value::Object(properties)), |failure| Err(Unbuilt::from(failure)))?;
         let declared = alone(E::TYPE, &Declarations::default().with::<E>(), &properties)?.1;
         Ok(declared.notification(&properties, &properties.to_string()).into_owned())
     }
 
     fn to_telemetry(&self) -> Result<String, Unbuilt> {
         let (properties, failure) = event_said(self);
-        let properties = failure.map_or(Ok(Value::Object(properties)), Err)?;
+        let properties = failure.map_or(Ok(Value::Object(properties)), |failure| Err(Unbuilt::from(failure)))?;
         let (event_type, declared) = alone(E::TYPE, &Declarations::default().with::<E>(), &properties)?;
         declared.telemetry(&event_type, &properties)
     }
@@ -391,45 +408,54 @@ fn alone(event_type: &str, declarations: &Declarations, properties: &Value) -> R
 }
 
 /// What a layer and those below it say, and the first failure.
-fn said<L: Layer>(layer: &L) -> (Values, Option<Unbuilt>) {
+fn said<L: Layer>(layer: &L) -> (Values, Option<Failure>) {
     if L::NAME.is_empty() {
         return (Values::new(), None);
     }
-    let (mut properties, failure) = said(layer.parent());
+    let (mut properties, failure) = below(L::NAME, || layer.parent());
     let own = place::<L>(&mut properties, guarded(L::NAME, || layer.values()));
     (properties, failure.or(own))
 }
 
-fn event_said<E: Event>(event: &E) -> (Values, Option<Unbuilt>) {
-    let (mut properties, failure) = said(event.layer());
+fn event_said<E: Event>(event: &E) -> (Values, Option<Failure>) {
+    let (mut properties, failure) = below(E::TYPE, || event.layer());
     let own = place::<E::Layer>(&mut properties, guarded(E::TYPE, || event.values()));
     (properties, failure.or(own))
 }
 
+/// What the layer below says; one that cannot be had says nothing.
+fn below<'a, L: Layer + 'a>(who: &'static str, layer: impl FnOnce() -> &'a L) -> (Values, Option<Failure>) {
+    match catch_unwind(AssertUnwindSafe(layer)) {
+        Ok(layer) => said(layer),
+        Err(_) => (Values::new(), Some(Failure { who, why: "giving the layer below it panicked".to_owned() })),
+    }
+}
+
 /// What is said; a failure and a panic name who said it.
-fn guarded(who: &str, said: impl FnOnce() -> Result<Values, Unbuilt>) -> Result<Values, Unbuilt> {
+fn guarded(who: &'static str, said: impl FnOnce() -> Result<Values, Unbuilt>) -> Result<Values, Failure> {
     match catch_unwind(AssertUnwindSafe(said)) {
-        Ok(said) => said.map_err(|e| Unbuilt(format!("{who}: {e}"))),
-        Err(_) => Err(Unbuilt(format!("{who}: saying its values panicked"))),
+        Ok(said) => said.map_err(|e| Failure { who, why: e.to_string() }),
+        Err(_) => Err(Failure { who, why: "saying its values panicked".to_owned() }),
     }
 }
 
 /// Puts values at the place of a layer, or says why not. The place is there even where nothing was said.
-fn place<L: Layer>(properties: &mut Values, said: Result<Values, Unbuilt>) -> Option<Unbuilt> {
+fn place<L: Layer>(properties: &mut Values, said: Result<Values, Failure>) -> Option<Failure> {
+    let failed = |why| Some(Failure { who: L::NAME, why });
     let at = L::AT.map_or_else(|| L::NAME.replace(':', "."), str::to_owned);
     let mut object = properties;
     for name in at.split('.').filter(|name| !name.is_empty()) {
         let entry = object.entry(name).or_insert_with(|| Value::Object(Values::new()));
         match entry {
             Value::Object(inside) => object = inside,
-            _ => return Some(Unbuilt(format!("{}: something else stands at its place, {at}", L::NAME))),
+            _ => return failed(format!("something else stands at its place, {at}")),
         }
     }
     let own = match said {
         Ok(own) => own,
-        Err(why) => return Some(why),
+        Err(failure) => return Some(failure),
     };
-    merge(object, own).err().map(|name| Unbuilt(format!("{}: {name:?} at {at:?} is said twice", L::NAME)))
+    merge(object, own).err().and_then(|name| failed(format!("{name:?} at {at:?} is said twice")))
 }
 
 /// Puts values beside those that are there, objects into objects; a name that is said twice is given back.

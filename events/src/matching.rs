@@ -1,6 +1,7 @@
 //! Which subscriptions an event is for.
 
 use crate::builtin::{OURS, is_ours};
+use crate::catalogue::numbers::compare;
 use crate::filter::{Filter, Subject};
 use crate::payload::{Payloads, Takes};
 use crate::{Facts, Pattern, SubscriptionId};
@@ -37,12 +38,17 @@ impl Where {
 
     fn holds(&self, data: &Value) -> bool {
         let found = self.path.iter().try_fold(data, |at, name| at.get(name));
-        match (found, &self.equals) {
-            // 1 and 1.0 are the same number.
-            (Some(Value::Number(a)), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-            (Some(a), b) => a == b,
-            (None, _) => false,
-        }
+        found.is_some_and(|found| same(found, &self.equals))
+    }
+}
+
+/// Whether a `where` takes these for equal. 1 and 1.0 are the same number; whole numbers of 64 bits are told apart to
+/// the last digit.
+#[must_use]
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
+        (a, b) => a == b,
     }
 }
 
@@ -143,6 +149,15 @@ mod tests {
                 && !wants("project.name", json!("x"))
         );
         assert!(!wants("project", json!("p1")) && !wants("uuid", json!("p1")));
+    }
+
+    #[test]
+    fn large_whole_numbers_are_told_apart_to_the_last_digit() {
+        let data = json!({"id": 9_007_199_254_740_992_i64, "last": u64::MAX});
+        let wants = |path, equals| Where::new(path, equals).holds(&data);
+        assert!(!wants("id", json!(9_007_199_254_740_993_i64)) && !wants("last", json!(u64::MAX - 1)));
+        assert!(wants("id", json!(9_007_199_254_740_992_i64)) && wants("last", json!(u64::MAX)));
+        assert!(wants("id", json!(9_007_199_254_740_992.0)), "the same number, written as a float");
     }
 
     #[test]

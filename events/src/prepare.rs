@@ -5,7 +5,7 @@
 use crate::catalogue::declare::Audience;
 use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
-use crate::layered::Attempted;
+use crate::layered::{Attempted, Failure};
 use crate::matching::{Target, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
 use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
@@ -107,7 +107,7 @@ impl Snapshot {
     pub fn prepare_attempted(&self, attempted: Attempted, now: Timestamp) -> Result<Prepared, Unfit> {
         let Attempted { draft, failure } = attempted;
         let declared = self.catalogue.admit(&draft.event_type)?;
-        self.build(draft, declared, Origin::Record, Fit::Tried(failure.map(|why| why.to_string())), now)
+        self.build(draft, declared, Origin::Record, Fit::Tried(failure.map(|failure| failed(&failure))), now)
     }
 
     /// Prepares one of the daemon's own events.
@@ -150,6 +150,9 @@ impl Snapshot {
         if self.telemetry.is_none() && prepared.payloads.kept().is_some() {
             // Switched off meanwhile: what was built, or kept to be built from, goes no further.
             prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), None);
+        } else if let Some(built) = prepared.payloads.told_to_analytics() {
+            let telemetry = self.still_leaves(&prepared.facts, &built);
+            prepared.payloads = Payloads::built(prepared.payloads.notification().cloned(), telemetry.as_ref());
         }
         let Prepared { facts, payloads, unnotified, .. } = &prepared;
         prepared.owed = match unnotified {
@@ -186,8 +189,8 @@ impl Snapshot {
         let unread = || "what was kept of it cannot be read".to_owned();
         let properties = properties.ok_or_else(unread)?;
         let data: Value = serde_json::from_str(properties).map_err(|_| unread())?;
-        if let Some(Misfit { pointer, detail }) = declared.check(&data).first() {
-            return Err(format!("its properties do not fit the type: {pointer}: {detail}"));
+        if let Some(misfit) = declared.told_misfit(&data) {
+            return Err(format!("its properties do not fit the type: {misfit}"));
         }
         let facts = Facts { origin: Origin::Relay, occurred_at: Some(facts.happened_at()), ..facts.clone() };
         let Some(telemetry) = self.telemetry(&facts, Some(declared), &data)? else { return Ok(None) };
@@ -201,7 +204,7 @@ impl Snapshot {
         let data = told.unwrap_or(data);
         let owed = owed(&self.targets, &facts, &data, &payloads);
         let mut key = Sha256::new();
-        // No caller's key hashes alike: those begin with 0 or 1.
+        // No caller's key hashes alike: those begin with 0, 1 or 2.
         hash_text("posthaste quarantine", &mut key);
         hash_text(&event.to_string(), &mut key);
         let key = first_16(key);
@@ -233,7 +236,7 @@ impl Snapshot {
         let failure = match fit {
             Fit::Must if !misfits.is_empty() => return Err(Unfit::Misfits(misfits)),
             Fit::Must => None,
-            Fit::Tried(why) => why.or_else(|| misfits.first().map(|m| format!("{}: {}", m.pointer, m.detail))),
+            Fit::Tried(why) => why.or_else(|| declared.and_then(|d| d.told_misfit(&data))),
         };
         let facts = Facts { event_type, key, tenant, origin, occurred_at, recorded_at: now };
         let told = declared.map_or(Cow::Borrowed(properties.as_str()), |d| d.notification(&data, &properties));
@@ -295,6 +298,19 @@ impl Snapshot {
         Ok(Some(Telemetry { at: grained(facts.happened_at(), policy), body: body.into() }))
     }
 
+    /// What of telemetry that was built before leaves by the rules of now: nothing where it is switched off or the type
+    /// is gone.
+    fn still_leaves(&self, facts: &Facts, built: &Telemetry) -> Option<Telemetry> {
+        let at = grained(built.at, self.telemetry?);
+        let Some(declared) = self.catalogue.get(&facts.event_type) else {
+            // The daemon's own are never declared, and nothing is in them.
+            return (facts.origin == Origin::Daemon).then(|| Telemetry { at, body: built.body.clone() });
+        };
+        let trees: Trees = serde_json::from_slice(&built.body).ok()?;
+        let (body, _) = declared.relay(&facts.event_type, &trees.event_properties, &trees.derived_properties);
+        Some(Telemetry { at, body: body.into() })
+    }
+
     /// Owes a quarantined event to whoever keeps such events.
     fn quarantine(&self, prepared: &mut Prepared) {
         if let (Some(keeper), Some(_)) = (self.quarantine, &prepared.quarantined)
@@ -311,6 +327,11 @@ enum Fit {
     Must,
     /// They are quarantined; with why they could not be built, where that is so.
     Tried(Option<String>),
+}
+
+/// What is kept and told of a failure: who failed, never the text of it.
+fn failed(failure: &Failure) -> String {
+    format!("`{}` could not say its values", failure.who)
 }
 
 /// A time rounded down to the grain.
@@ -337,6 +358,13 @@ struct Body<'a> {
     data: &'a serde_json::value::RawValue,
 }
 
+/// What is read of telemetry to hold it against the rules again.
+#[derive(serde::Deserialize)]
+struct Trees {
+    event_properties: Value,
+    derived_properties: Value,
+}
+
 /// The body of a standard webhook: exactly `type`, `timestamp` and `data`. `data` is a compact JSON object.
 fn notification(facts: &Facts, data: &str) -> Bytes {
     // Types and times need no escaping: their grammars have neither quotes nor backslashes.
@@ -350,6 +378,10 @@ fn idempotency(facts: &Facts, key: &str, data: &Value) -> Idempotency {
         hash_text(text.unwrap_or_default(), into);
     };
     let mut id = Sha256::new();
+    if facts.origin == Origin::Relay {
+        // A relay's token is public: its keys are no application's. Other ids begin with 0, 1 or a longer length.
+        id.update([2]);
+    }
     optional(facts.tenant.as_deref(), &mut id);
     hash_text(key, &mut id);
     let mut content = Sha256::new();

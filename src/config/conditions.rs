@@ -9,7 +9,7 @@ use super::section::Section;
 use posthaste_events::builtin::OURS;
 use posthaste_events::catalogue::declare::FieldKind;
 use posthaste_events::catalogue::{Catalogue, Declared, Undeclared};
-use posthaste_events::matching::Where;
+use posthaste_events::matching::{Where, same};
 use posthaste_events::{EventType, Pattern};
 use serde_json::Value as Json;
 
@@ -116,13 +116,13 @@ fn judge_pattern(
         }
         meant.push(declared);
     }
-    if meant.is_empty() && catalogue.undeclared() == Undeclared::Accept {
-        return;
-    }
+    // Types that nobody declared may come too, with any path.
+    let by_name = pattern.is_some_and(|p| EventType::parse(p.as_str()).is_ok());
+    let is_open = catalogue.undeclared() == Undeclared::Accept && (meant.is_empty() || !by_name);
     let whose = whose(pattern, meant.is_empty());
-    let mut is_told = false;
+    let mut is_told = is_open;
     for (condition, unmet) in conditions.iter().zip(unmet) {
-        let Some(unmet) = unmet else { continue };
+        let Some(unmet) = unmet.filter(|unmet| !is_open || *unmet != Unmet::NoPath) else { continue };
         is_told = true;
         let (why, hint) = told(&unmet, condition, &whose, &meant);
         section.wrong(&named(&condition.path), condition.node, why, hint);
@@ -130,6 +130,44 @@ fn judge_pattern(
     if let Some(first) = conditions.first().filter(|_| !is_told) {
         let why = format!("and the other conditions stand together on no type of {whose}");
         section.wrong(&named(&first.path), first.node, why, "ask for less, or use several [[subscription.match]]");
+    }
+}
+
+/// Refuses the conditions of a set by which a subscription of telemetry would choose events by what does not leave: of
+/// all that arrives there its receiver would know it all the same.
+pub(super) fn judge_kept(set: &Node, events: &[Pattern], catalogue: &Catalogue, section: &mut Section<'_, '_>) {
+    let mut conditions = Vec::new();
+    if let Some(written) = set.get("where") {
+        scalars("", written, &mut conditions);
+    }
+    let ours = events.iter().any(|p| p.begins_with(OURS));
+    for condition in &conditions {
+        let names: Vec<String> = condition.path.split('.').map(str::to_owned).collect();
+        let drops = |declared: &Declared| match declared.filter(&names) {
+            Some(path) => !path.kept,
+            None => declared.reaches(&names),
+        };
+        let meant = |name: &EventType| events.is_empty() || events.iter().any(|p| p.matches(name.as_str()));
+        let whose = match catalogue.types().find(|(name, declared)| meant(name) && drops(declared)) {
+            Some((name, _)) => format!("\"{name}\""),
+            None if ours => "the daemon's own events".to_owned(),
+            None => continue,
+        };
+        let why = format!("chooses telemetry by what does not leave as it is of {whose}");
+        let hint =
+            "leave it out; telemetry is chosen by types, and by fields with telemetry = \"keep\" that are not rounded";
+        section.wrong(&named(&condition.path), condition.node, why, hint);
+    }
+}
+
+/// As [`collect`], of what was told already where it is wrong.
+fn scalars<'a>(path: &str, node: &'a Node, into: &mut Vec<Condition<'a>>) {
+    if !node.is_table() {
+        into.push(Condition { path: path.to_owned(), node });
+    }
+    for entry in node.entries() {
+        let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+        scalars(&path, &entry.node, into);
     }
 }
 
@@ -165,11 +203,6 @@ fn meets(condition: &Condition<'_>, all: &[Condition<'_>], declared: &Declared) 
     let missing = path.requires.iter().filter(|r| !all.iter().any(|c| c.path == **r));
     let missing: Vec<String> = missing.cloned().collect();
     (!missing.is_empty()).then_some(Unmet::Alone(missing))
-}
-
-/// 1 and 1.0 are the same number, as they are when events are matched.
-fn same(a: &Json, b: &Json) -> bool {
-    a == b || (a.is_number() && a.as_f64() == b.as_f64())
 }
 
 /// Says what is wrong with a condition, and what to do.

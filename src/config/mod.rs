@@ -33,6 +33,7 @@ use posthaste_actors::settings::{self, Settings};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Tools};
 use posthaste_events::catalogue::Catalogue;
+use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::prepare::TelemetryPolicy;
 use problem::Problems;
 use section::Section;
@@ -104,22 +105,32 @@ pub fn load(path: &Path, env: &Env) -> Result<Config, Vec<Problem>> {
     load_with(path, env, &Kinds::built_in())
 }
 
-/// Reads a configuration and everything it names; `env` serves `env:NAME` and `POSTHASTE__SECTION__KEY`.
-///
-/// Relative paths in it are seen from the folder of `path`.
+/// Reads a configuration whose catalogue files are all that declares event types; see [`load_declared`].
 ///
 /// # Errors
-/// Every [`Problem`], in the order of the file; never empty.
+/// As [`load_declared`].
 pub fn load_with(path: &Path, env: &Env, kinds: &Kinds) -> Result<Config, Vec<Problem>> {
+    load_declared(path, env, kinds, &Declarations::default())
+}
+
+/// Reads a configuration and everything it names; `env` serves `env:NAME` and `POSTHASTE__SECTION__KEY`.
+///
+/// Relative paths in it are seen from the folder of `path`. Types and layers that are `declared` in Rust come beside those
+/// of the catalogue files: both are one catalogue, which subscriptions are held against. A layer that both declare alike
+/// counts once; of what both declare otherwise the Rust one is a problem.
+///
+/// # Errors
+/// Every [`Problem`], in the order of the file; never empty. What is wrong with a declaration in Rust stands at `[catalogue]`.
+pub fn load_declared(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::default();
-    let config = read(path, env, kinds, &mut problems);
+    let config = read(path, env, kinds, declared, &mut problems);
     match (config, problems.into_sorted()) {
         (Some(config), found) if found.is_empty() => Ok(config),
         (_, found) => Err(found),
     }
 }
 
-fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Option<Config> {
+fn read(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations, problems: &mut Problems) -> Option<Config> {
     let folder = source::folder(path);
     let mut root = source::parse(path, problems)?;
     overrides::apply(&mut root, env, problems);
@@ -129,7 +140,7 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, problems: &mut Problems) -> Optio
     let outbox = outbox::read(&mut top);
     let defaults = retry::read_defaults(&mut top);
     let allow_networks = daemon::read_networks(&mut top);
-    let catalogue = catalogue::read(&mut top, &folder);
+    let catalogue = catalogue::read(&mut top, &folder, declared);
     let telemetry = telemetry::read_telemetry(top.section("telemetry"));
     let relay = telemetry::read_relay(top.section("relay"));
     let guard = Guard::allowing(allow_networks.clone());

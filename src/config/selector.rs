@@ -1,6 +1,7 @@
 //! Which events a subscription wants: `events`, `where` and `filter`, or several such sets as `[[subscription.match]]`.
 
 use super::conditions;
+use super::nearest;
 use super::node::{Node, Value};
 use super::section::Section;
 use posthaste_events::catalogue::Catalogue;
@@ -61,15 +62,50 @@ pub(super) fn show(node: &Node, shown: &mut Map<String, serde_json::Value>) {
     }
 }
 
-/// Refuses types by name that only analytics gets, where the deliveree takes notifications: it would get nothing.
-pub(super) fn judge_audience(node: &Node, takes: Takes, catalogue: &Catalogue, section: &mut Section<'_, '_>) {
-    if takes != Takes::Notification {
-        return;
-    }
+/// Judges the sets by the payload that the deliveree takes.
+pub(super) fn judge_payload(node: &Node, takes: Takes, catalogue: Option<&Catalogue>, section: &mut Section<'_, '_>) {
     let sets = match node.get("match").map(|n| &n.value) {
         Some(Value::Array(sets)) => sets.iter().collect(),
         _ => vec![node],
     };
+    match (takes, catalogue) {
+        (Takes::Notification, Some(catalogue)) => judge_audience(&sets, catalogue, section),
+        (Takes::Notification, None) => {}
+        (Takes::Telemetry, catalogue) => judge_choice(&sets, catalogue, section),
+    }
+}
+
+/// Refuses what chooses telemetry by what does not leave: `where` on such a path, a `filter` over more than `type`.
+fn judge_choice(sets: &[&Node], catalogue: Option<&Catalogue>, section: &mut Section<'_, '_>) {
+    for set in sets {
+        let events = match set.get("events").map(|n| &n.value) {
+            Some(Value::Array(nodes)) => nodes.iter().filter_map(pattern).collect(),
+            _ => Vec::new(),
+        };
+        if let Some(catalogue) = catalogue {
+            conditions::judge_kept(set, &events, catalogue, section);
+        }
+        let Some(node) = set.get("filter") else { continue };
+        let Value::String(text) = &node.value else { continue };
+        // What is no filter is told already.
+        let Ok(filter) = Filter::compile(text) else { continue };
+        let others: Vec<&str> = filter.variables().iter().copied().filter(|name| *name != "type").collect();
+        if !others.is_empty() {
+            let why = format!("chooses telemetry by {}, which does not leave", nearest::listed(&others));
+            section.wrong("filter", node, why, "write a filter over `type` alone, or leave it out");
+        }
+    }
+}
+
+fn pattern(node: &Node) -> Option<Pattern> {
+    match &node.value {
+        Value::String(text) => Pattern::parse(text).ok(),
+        _ => None,
+    }
+}
+
+/// Refuses types by name that only analytics gets, where the deliveree takes notifications: it would get nothing.
+fn judge_audience(sets: &[&Node], catalogue: &Catalogue, section: &mut Section<'_, '_>) {
     for set in sets {
         let Some(Value::Array(events)) = set.get("events").map(|n| &n.value) else { continue };
         for node in events {

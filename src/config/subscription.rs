@@ -103,9 +103,9 @@ fn read<'a>(
     let circuit = read_circuit(&mut section);
     read_later(&mut section);
     let parsed = read_options(section, kind, against);
-    if let (Some(parsed), Some(catalogue)) = (&parsed, against.catalogue) {
+    if let Some(parsed) = &parsed {
         let mut section = Section::of(node, &node.place, scope, problems);
-        selector::judge_audience(node, parsed.takes, catalogue, &mut section);
+        selector::judge_payload(node, parsed.takes, against.catalogue, &mut section);
     }
     let (name, parsed) = (name?, parsed?);
     let kind = kind.map(|k| k.name.to_owned())?;

@@ -3,7 +3,7 @@
 //! Pure: what it needs to know (the catalogue, the time, the caller's tenant) is passed in.
 
 use super::json;
-use super::problem::{Fault, Problem, escaped, quoted};
+use super::problem::{FAULTS_MAX, Fault, Problem, escaped, quoted};
 use posthaste_events::event::NAME_CHARS_MAX;
 use posthaste_events::json::compact;
 use posthaste_events::payload::PAYLOAD_MAX;
@@ -44,7 +44,7 @@ pub(crate) enum Posted {
 ///
 /// # Errors
 /// 400 where it is not one whole JSON text, 403 where an event is another tenant's than the caller's, 413 where a
-/// payload is too long, else 422 with every fault.
+/// payload is too long, else 422 with every fault; after [`FAULTS_MAX`] of them nothing more is read.
 pub(crate) fn read(body: &[u8], against: &Against<'_>) -> Result<Posted, Problem> {
     let text =
         json::check(body).map_err(|e| Problem::unreadable(format!("the body is not one whole JSON text: {e}")))?;
@@ -60,8 +60,15 @@ pub(crate) fn read(body: &[u8], against: &Against<'_>) -> Result<Posted, Problem
             let detail = format!("an array has 1 to {EVENTS_MAX} events, this one {}", elements.len());
             return Err(Problem::wrong(vec![Fault::at("", detail)]));
         }
-        let events = elements.iter().enumerate().map(|(n, raw)| reading.event(raw.get(), &format!("/{n}")));
-        Posted::Many(events.collect::<Vec<_>>().into_iter().flatten().collect())
+        let mut events = Vec::with_capacity(elements.len());
+        for (n, raw) in elements.iter().enumerate() {
+            events.extend(reading.event(raw.get(), &format!("/{n}")));
+            // What is wrong all over is not read to its end.
+            if reading.faults.len() >= FAULTS_MAX {
+                break;
+            }
+        }
+        Posted::Many(events)
     } else {
         match reading.event(text.trim_ascii(), "") {
             Some(event) => Posted::One(Box::new(event)),
@@ -106,6 +113,7 @@ impl Reading<'_> {
                 return None;
             }
         };
+        // Never full: nothing is read once it is.
         let before = self.faults.len();
         for name in &fields.unknown {
             let pointer = format!("/{}", escaped(&quoted(name)));
@@ -221,7 +229,9 @@ impl Reading<'_> {
     }
 
     fn fault(&mut self, at: &str, pointer: &str, detail: impl Into<String>) {
-        self.faults.push(Fault::at(format!("{at}{pointer}"), detail));
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(Fault::at(format!("{at}{pointer}"), detail));
+        }
     }
 }
 
@@ -271,7 +281,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "key" => &mut fields.key,
                 "tenant" => &mut fields.tenant,
                 _ => {
-                    fields.unknown.push(name.into_owned());
+                    if fields.unknown.len() < FAULTS_MAX {
+                        fields.unknown.push(name.into_owned());
+                    }
                     continue;
                 }
             };
@@ -363,6 +375,23 @@ mod tests {
             assert_eq!(refused(&body.to_string()), (422, vec![format!("/{field}")]), "{field}");
         }
         assert_eq!(refused(r#"{"type":"a:b","properties":{"n":1e999}}"#), (422, vec!["/properties".to_owned()]));
+    }
+
+    #[test]
+    fn after_a_hundred_faults_nothing_more_is_read() {
+        let unknown = five_hundred();
+        let long = format!("{}{}", "y".repeat(PAYLOAD_MAX), "y");
+        let first = json!({"type": "a:b", "properties": unknown});
+        let second = json!({"type": "a:b", "properties": {"s": long}});
+        let (status, pointers) = refused(&json!([first, second]).to_string());
+        assert_eq!((status, pointers.len(), pointers[99].as_str()), (422, 100, "/0/properties/k099"));
+        assert_eq!(refused(&json!([second, first]).to_string()).0, 413, "the control: what is read is judged");
+        let (_, pointers) = refused(&Value::Object(five_hundred()).to_string());
+        assert_eq!(pointers.len(), 100);
+    }
+
+    fn five_hundred() -> serde_json::Map<String, Value> {
+        (0..500).map(|n| (format!("k{n:03}"), Value::Null)).collect()
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// How many faults one answer names; the others are counted.
-const FAULTS_MAX: usize = 100;
+/// How many faults one answer names; others that were found are counted.
+pub(crate) const FAULTS_MAX: usize = 100;
 /// How much of a caller's own words a fault repeats, in characters.
 const QUOTED_MAX: usize = 128;
 
@@ -115,6 +115,8 @@ impl Problem {
         let count = faults.len();
         let detail = match faults.first() {
             Some(only) if count == 1 => only.detail.clone(),
+            // Whoever found so many may have looked no further.
+            _ if count >= FAULTS_MAX => format!("{count} fields or more are wrong"),
             _ => format!("{count} fields are wrong"),
         };
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).naming(faults)

@@ -5,7 +5,7 @@
 
 use super::desk::{RECORD_WAIT_MAX, ask};
 use super::events::{header_key, not_recorded};
-use super::problem::{Fault, Problem, escaped, quoted};
+use super::problem::{FAULTS_MAX, Fault, Problem, escaped, quoted};
 use super::query::Query;
 use super::rate::{Limiter, Sender};
 use super::{Shared, cors, intake, json, posted};
@@ -13,11 +13,11 @@ use crate::config::Relay;
 use crate::metrics::RelayOutcome;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
-use posthaste_actors::messages::RecordTelemetry;
+use posthaste_actors::messages::{NotSent, RecordTelemetry, Sent};
 use posthaste_events::payload::PAYLOAD_MAX;
-use posthaste_events::prepare::{RelayDraft, Relayed, Snapshot, Unfit};
+use posthaste_events::prepare::{RelayDraft, Snapshot, Unfit};
 use posthaste_events::{EventType, Pattern};
-use posthaste_outbox::{RecordError, StoreError};
+use posthaste_outbox::StoreError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -121,17 +121,17 @@ async fn relay(
     let tenant = tenant.as_deref().map(str::to_owned);
     let draft = Reading { gate, snapshot: &snapshot, faults: Vec::new() }.draft(&body, idempotency_key, tenant)?;
     drop(body);
-    let Relayed { prepared, dropped } = match snapshot.prepare_relayed(draft, shared.clock.wall()) {
-        Ok(relayed) => relayed,
-        Err(Unfit::TelemetryOff) => return Ok((RelayOutcome::Off, HttpResponse::NoContent().finish())),
-        Err(unfit) => return Err(not_fit(unfit)),
-    };
     share.add_events(1)?;
-    let message = RecordTelemetry { events: vec![prepared], epoch: snapshot.epoch };
-    let recorded = ask(&shared.desk.record_telemetry, message, RECORD_WAIT_MAX).await?;
-    let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
-    let recorded = recorded.and_then(|all| all.into_iter().next().ok_or_else(none));
-    let recorded = recorded.map_err(|e| not_recorded(e, false))?;
+    let sent = match ask(&shared.desk.record_telemetry, RecordTelemetry(vec![draft]), RECORD_WAIT_MAX).await? {
+        Ok(sent) => sent.into_iter().next(),
+        Err(NotSent::Unfit { why: Unfit::TelemetryOff, .. }) => {
+            return Ok((RelayOutcome::Off, HttpResponse::NoContent().finish()));
+        }
+        Err(NotSent::Unfit { why, .. }) => return Err(not_fit(why)),
+        Err(NotSent::Refused(error)) => return Err(not_recorded(error, false)),
+    };
+    let none = || Problem::from(StoreError::Failed("no answer for the event".into()));
+    let Sent { recorded, dropped } = sent.ok_or_else(none)?;
     shared.counters.relay_dropped(dropped.len());
     let answer = Answer { id: recorded.id.to_string(), duplicate: recorded.duplicate, dropped: &dropped };
     let outcome = if recorded.duplicate { RelayOutcome::Duplicate } else { RelayOutcome::Recorded };
@@ -200,7 +200,7 @@ impl Reading<'_> {
         let event_type = self.event_type(fields.remove("event"));
         let properties = self.object(fields.remove("properties"), "/properties");
         let derived_properties = self.object(fields.remove("derived_properties"), "/derived_properties");
-        for name in fields.keys() {
+        for name in fields.keys().take(FAULTS_MAX) {
             let detail = "there is no such field here; there are event, properties and derived_properties";
             self.faults.push(Fault::at(format!("/{}", escaped(&quoted(name))), detail));
         }

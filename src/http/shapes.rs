@@ -132,8 +132,10 @@ pub(crate) struct EventTypeShape<'a> {
     audience: &'static str,
     schema: Value,
     telemetry_schema: Value,
+    properties_schema: Value,
     filters: Vec<FilterShape>,
-    example: Option<&'a Map<String, Value>>,
+    example: Option<Value>,
+    properties_example: Option<&'a Map<String, Value>>,
     retired: bool,
 }
 
@@ -149,8 +151,10 @@ impl<'a> EventTypeShape<'a> {
             },
             schema: declared.schema(),
             telemetry_schema: declared.telemetry_schema(),
+            properties_schema: declared.properties_schema(),
             filters: declared.filters().into_iter().map(FilterShape::from).collect(),
-            example: declared.example.as_ref(),
+            example: declared.told_example(),
+            properties_example: declared.example.as_ref(),
             retired: declared.retired,
         }
     }
@@ -168,7 +172,7 @@ struct FilterShape {
 }
 
 impl From<FilterPath> for FilterShape {
-    fn from(FilterPath { path, kind, values, requires }: FilterPath) -> Self {
+    fn from(FilterPath { path, kind, values, requires, kept: _ }: FilterPath) -> Self {
         let kind = match kind {
             FieldKind::Boolean => "boolean",
             FieldKind::Integer => "integer",
@@ -311,9 +315,10 @@ pub(crate) struct Listing<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use posthaste_events::catalogue::Undeclared;
     use posthaste_events::catalogue::declare::{Declarations, FieldDeclaration};
-    use posthaste_events::catalogue::{Unbuilt, Undeclared};
     use posthaste_events::layered::Attempted;
+    use posthaste_events::layered::Failure;
     use posthaste_events::prepare::{Snapshot, TelemetryPolicy};
     use posthaste_events::{Draft, EventId, Timestamp};
 
@@ -328,7 +333,7 @@ mod tests {
         let snapshot = Snapshot { catalogue, telemetry, ..Snapshot::default() };
         let properties = r#"{"hidden":"CANARY","told":"open"}"#;
         let draft = Draft { properties: properties.into(), ..Draft::new(EventType::parse("a:b").unwrap()) };
-        let attempted = Attempted { draft, failure: Some(Unbuilt("no".into())) };
+        let attempted = Attempted { draft, failure: Some(Failure { who: "a:b", why: "no".into() }) };
         let prepared = snapshot.prepare_attempted(attempted, Timestamp::from_millis(0)).unwrap();
         assert!(prepared.payloads.kept().unwrap().ends_with(properties.as_bytes()), "it is kept");
         let event = EventRow { id: EventId::new(1, 1, 1), facts: prepared.facts, payloads: prepared.payloads };

@@ -78,6 +78,12 @@ impl Ledger {
         held(&self.books).promised.keys().copied().collect()
     }
 
+    /// The ids under which events were acknowledged so far, by number.
+    #[must_use]
+    pub fn ids(&self) -> BTreeMap<u64, String> {
+        held(&self.books).promised.clone()
+    }
+
     /// How many different events arrived so far.
     #[must_use]
     pub fn arrived(&self) -> usize {

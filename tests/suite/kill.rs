@@ -8,6 +8,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::thread::sleep;
 use std::time::Duration;
 
+/// Fewer acknowledged events prove nothing.
+const PROMISED_MIN: usize = 1_000;
+
 /// What a storm of kills left.
 struct Aftermath {
     difference: Difference,
@@ -37,10 +40,14 @@ fn storm(cycles: u32, fault: Option<&str>, seed: u64) -> Result<Aftermath> {
     let mut random = StdRng::seed_from_u64(seed);
     daemon.start()?;
     let load = Load::start(daemon.address(), &Shape::default(), 0, &ledger);
-    for _ in 0..cycles {
+    let mut killed = 0;
+    // Where a machine is slow it takes more lives until there is enough to lose.
+    while killed < cycles || ledger.promised() <= PROMISED_MIN {
+        ensure!(killed < cycles * 10, "seed {seed}: {} promised in {killed} lives", ledger.promised());
         sleep(Duration::from_millis(random.random_range(20..400)));
         daemon.kill9()?;
         daemon.start()?;
+        killed += 1;
     }
     sleep(Duration::from_millis(200));
     load.stop()?;
@@ -53,7 +60,6 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed_under_load() -> Result
     let seed = rand::random();
     let after = storm(size(20, 200), None, seed)?;
     let found = &after.difference;
-    ensure!(found.promised > 1_000, "too little load to prove anything: {found:?}");
     ensure!(found.lost.is_empty() && found.wrong_id.is_empty(), "seed {seed}: {found:?}");
     ensure!(after.forged == 0, "seed {seed}: {} signatures did not hold", after.forged);
     Ok(())

@@ -4,6 +4,7 @@
 //! that looks the wrong way would pass for ever.
 
 mod backlog;
+mod batches;
 mod browser;
 mod disk_full;
 mod foreign;
@@ -12,12 +13,14 @@ mod hostile;
 mod kill;
 mod kill_batches;
 mod libraries;
+mod listen;
 mod manuals;
 mod newcomer;
 mod orchest;
 mod panics;
 mod power_cut;
 mod stop;
+mod switched;
 mod telemetry_file;
 mod tidy;
 

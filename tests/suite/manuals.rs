@@ -1,13 +1,15 @@
 //! `docs/manuals`: each page is followed, block by block, as a reader would, on a copy of `examples/orchest`.
 //!
 //! TOML is added to the file that its first line names, commands are run, scripts too, and what a page says that one sees
-//! must be seen. Lines of Rust must stand in code that is compiled.
+//! must be seen. Rust must stand in the file that its first line names, line by line and piece after piece; such a file must
+//! be one that is compiled.
 
 use crate::folder;
 use crate::orchest::platform::Platform;
 use anyhow::{Context, Result, bail, ensure};
 use posthaste_tests::PrivateNetwork;
 use posthaste_tests::daemon::{binary, root};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -53,6 +55,8 @@ struct Reader {
     seen: String,
     /// How many blocks were followed.
     followed: usize,
+    /// How far each file of code was read, in lines that say something.
+    read: BTreeMap<String, usize>,
 }
 
 impl Reader {
@@ -61,7 +65,14 @@ impl Reader {
         crate::orchest::platform::copy(&home.join("examples"), |config| config)?;
         fs::create_dir_all(home.join("bin"))?;
         symlink(fs::canonicalize(binary())?, home.join("bin/posthaste"))?;
-        Ok(Self { home: home.to_owned(), platform: None, changed: false, seen: String::new(), followed: 0 })
+        Ok(Self {
+            home: home.to_owned(),
+            platform: None,
+            changed: false,
+            seen: String::new(),
+            followed: 0,
+            read: BTreeMap::new(),
+        })
     }
 
     fn follow(&mut self, block: &Block) -> Result<()> {
@@ -82,7 +93,7 @@ impl Reader {
                 ensure!(missing.is_none(), "{missing:?} is not in what was seen:\n{}", self.seen);
                 Ok(())
             }
-            "rust" => compiled(&block.lines),
+            "rust" => self.read_code(&block.lines),
             other => bail!("nobody can follow {other}"),
         }
     }
@@ -117,6 +128,19 @@ impl Reader {
         Ok(())
     }
 
+    /// Finds a piece of code in the file that its first line names, behind what the page showed of that file before.
+    fn read_code(&mut self, lines: &[String]) -> Result<()> {
+        let name = lines.first().and_then(|line| line.strip_prefix("// ")).context("the first line names the file")?;
+        let file = root().join(name);
+        ensure!(is_compiled(&file)?, "{name} is compiled nowhere");
+        let text = fs::read_to_string(&file).with_context(|| name.to_owned())?;
+        let (text, piece) = (telling(text.lines()), telling(lines.iter().skip(1).map(String::as_str)));
+        ensure!(!piece.is_empty(), "nothing of {name} is shown");
+        let read = self.read.entry(name.to_owned()).or_default();
+        *read = after(&text, *read, &piece).with_context(|| format!("this stands not so in {name}, or sooner"))?;
+        Ok(())
+    }
+
     fn daemon(&mut self) -> Result<()> {
         if let Some(platform) = &self.platform {
             if self.changed {
@@ -130,23 +154,32 @@ impl Reader {
     }
 }
 
-/// Every line stands in code that is compiled.
-fn compiled(lines: &[String]) -> Result<()> {
-    let mut code = String::new();
-    let mut folders = ["src", "examples", "deliverees/src", "events/src"].map(|name| root().join(name)).to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                code.push_str(&fs::read_to_string(path)?);
-            }
-        }
+/// Lines that say something, without their indent.
+fn telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    lines.into_iter().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+/// Where a piece ends in a text that it stands in, from a place on: no line may be between its lines.
+fn after(text: &[&str], from: usize, piece: &[&str]) -> Option<usize> {
+    let rest = text.get(from..)?;
+    rest.windows(piece.len()).position(|window| window == piece).map(|at| from + at + piece.len())
+}
+
+/// Whether a file is part of a crate: named by a `mod` beside it, or an example.
+fn is_compiled(file: &Path) -> Result<bool> {
+    let (folder, name) = (file.parent().context("a folder")?, file.file_stem().unwrap_or_default().to_string_lossy());
+    if name == "mod" || folder.ends_with("examples") {
+        return Ok(true);
     }
-    let missing = lines.iter().map(|line| line.trim()).find(|line| !code.contains(line));
-    ensure!(missing.is_none(), "{missing:?} is compiled nowhere");
-    Ok(())
+    let beside = [folder.join("mod.rs"), folder.join("lib.rs"), folder.with_extension("rs")];
+    let named = |text: String| text.lines().any(|line| line.trim().ends_with(&format!("mod {name};")));
+    Ok(beside
+        .iter()
+        .filter(|path| path.is_file())
+        .map(fs::read_to_string)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .any(named))
 }
 
 /// Follows a page; answers how many blocks it has.
@@ -218,16 +251,25 @@ fn every_manual_is_followed_and_listed() -> Result<()> {
 #[test]
 fn control_a_page_that_is_wrong_is_found() -> Result<()> {
     let check = "posthaste check --config examples/orchest/config.toml";
+    let rust = |code: &str| format!("```rust\n// deliverees/src/analytics/pigeon.rs\n{code}\n```\n");
     for wrong in [
         format!(
             "1. x\n\n   ```toml\n   # examples/orchest/events.toml\n   [event.\"a:b\"]\n   titel = \"x\"\n   ```\n\n```sh\n{check}\n```\n"
         ),
         "```sh\nposthaste events list\n```\n\n```text\nsomething else\n```\n".to_owned(),
         "```sh\nposthaste send no:such-type\n```\n".to_owned(),
-        "```rust\nlet nobody = wrote(this);\n```\n".to_owned(),
+        rust("let nobody = wrote(this);"),
+        // Each line stands there; not so, and not in this order.
+        rust("struct Pigeon {\n}"),
+        rust("struct Failed {") + &rust("struct Said {"),
+        rust("struct Said {") + &rust("struct Said {"),
+        rust(""),
+        rust("struct Pigeon {").replace("pigeon.rs", "dove.rs"),
+        "```rust\nstruct Pigeon {\n```\n".to_owned(),
     ] {
         ensure!(follow(&wrong).is_err(), "{wrong}");
     }
+    ensure!(follow(&(rust("struct Said {") + &rust("struct Failed {\n    line: usize,")))? == 2);
     ensure!(follow(&format!("```sh\n{check}\n```\n"))? == 1);
     Ok(())
 }

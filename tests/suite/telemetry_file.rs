@@ -120,11 +120,12 @@ fn killed_again_and_again_it_writes_whole_lines_and_loses_none() -> Result<()> {
 fn what_counts_as_delivered_survives_a_power_cut() -> Result<()> {
     let folder = folder()?;
     let disk = LoopImage::make(folder.path(), "before", 32)?;
-    let files = disk.path().join("files");
+    // Two folders that are made: each must be there afterwards.
+    let files = disk.path().join("new/files");
     let daemon = daemon(&folder.path().join("home"), &files.join("t.ndjson"), "16KiB")?;
     record(&daemon, 0..400)?;
     daemon.settled("product", Duration::from_secs(20))?;
     let after = disk.after_power_cut(folder.path(), "after")?;
     drop(daemon);
-    complete(&written(&after.path().join("files"))?, 400)
+    complete(&written(&after.path().join("new/files"))?, 400)
 }

@@ -3,14 +3,12 @@
 use super::House;
 use super::house::{clock, failed, healthy, memory, subscription, to};
 use super::silence::{gate, measuring};
-use crate::messages::{InspectTypes, NotTested, Pause, RecordTelemetry, Reload, Test, Watched};
+use crate::messages::{InspectTypes, NotSent, NotTested, Pause, RecordTelemetry, Reload, Test, Watched};
 use crate::settings::Settings;
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::prepare::RelayDraft;
-use posthaste_events::seams::Clock as _;
-use posthaste_events::{AttemptOutcome, Draft, EventType, State};
-use posthaste_outbox::RecordError;
+use posthaste_events::{AttemptOutcome, EventType, State};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -66,7 +64,6 @@ async fn relayed_events_are_recorded_for_analytics_and_nothing_else_is() {
     let settings = measuring(vec![healthy("ops"), gate("product", &open, &got)], &["a:b"]);
     let mut house = House::by(settings.clone(), Arc::new(memory(&clock)), clock).await;
     assert_eq!(house.engine.registry.send(InspectTypes).await.unwrap(), settings.catalogue);
-    let snapshot = house.engine.snapshot.current();
     let draft = RelayDraft {
         event_type: EventType::parse("a:b").unwrap(),
         properties: serde_json::json!({}),
@@ -74,12 +71,20 @@ async fn relayed_events_are_recorded_for_analytics_and_nothing_else_is() {
         idempotency_key: Some("k".into()),
         tenant: None,
     };
-    let relayed = snapshot.prepare_relayed(draft, house.clock.wall()).unwrap().prepared;
-    let send = |events| RecordTelemetry { events, epoch: snapshot.epoch };
-    let recorded = house.engine.registry.send(send(vec![relayed.clone(), relayed])).await.unwrap().unwrap();
-    assert_eq!((recorded[0].deliveries, recorded[1].duplicate), (1, true));
+    let known = draft.clone();
+    let sent = house.engine.registry.send(RecordTelemetry(vec![known.clone(), known])).await.unwrap().unwrap();
+    assert_eq!((sent[0].recorded.deliveries, sent[1].recorded.duplicate), (1, true));
     assert_eq!(house.attempts(1).await[0].subscription, "product");
-    let notified = snapshot.prepare(Draft::new(EventType::parse("a:b").unwrap()), house.clock.wall()).unwrap();
-    let refused = house.engine.registry.send(send(vec![notified])).await.unwrap();
-    assert!(matches!(refused, Err(RecordError::Store(_))), "{refused:?}");
+
+    let properties = serde_json::json!({ "name": "Ada" });
+    let free = RelayDraft { properties, idempotency_key: None, ..draft.clone() };
+    let sent = house.engine.registry.send(RecordTelemetry(vec![free])).await.unwrap().unwrap();
+    assert_eq!(sent[0].dropped, ["/properties/name"]);
+    let kept = house.outbox.event(sent[0].recorded.id).await.unwrap().unwrap().event.payloads;
+    let expected = r#"{"event":"a:b","event_properties":{},"derived_properties":{}}"#;
+    assert_eq!((kept.notification(), kept.told_to_analytics().unwrap().body.as_ref()), (None, expected.as_bytes()));
+
+    let unknown = RelayDraft { event_type: EventType::parse("a:c").unwrap(), ..draft.clone() };
+    let refused = house.engine.registry.send(RecordTelemetry(vec![draft, unknown])).await.unwrap();
+    assert!(matches!(refused, Err(NotSent::Unfit { index: 1, .. })), "{refused:?}");
 }

@@ -41,7 +41,7 @@ enum Part {
     /// Posts.
     #[command(hide = true)]
     Load(Order),
-    /// Posts what a receiver got last, again and again.
+    /// Posts the largest batch that a receiver got, again and again.
     #[command(hide = true)]
     Again(load::Again),
     /// Receives.

@@ -1,5 +1,7 @@
 //! What a backend is: a wire format, and what its protocol says in an answer. Nothing here sends anything.
 
+#[cfg(test)]
+use super::pigeon;
 use super::{otlp, plain, posthog};
 use posthaste_events::outcome::REASON_MAX;
 use posthaste_events::{Anonymous, Payload as _, Timestamp};
@@ -7,7 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The backends that are posted to, by name.
-pub(super) const BACKENDS: [Spec; 3] = [posthog::SPEC, otlp::SPEC, plain::SPEC];
+pub(super) const BACKENDS: &[Spec] = &[
+    posthog::SPEC,
+    otlp::SPEC,
+    plain::SPEC,
+    #[cfg(test)]
+    pigeon::SPEC,
+];
 /// Backends that are planned: known by name, refused as not built yet.
 pub(super) const PLANNED: [&str; 4] = ["segment", "amplitude", "mixpanel", "ga4"];
 
@@ -81,6 +89,8 @@ pub(super) struct Answer<'a> {
     pub(super) status: u16,
     /// Its body, at most 64 KiB of it.
     pub(super) body: &'a [u8],
+    /// Whether there was more of the body.
+    pub(super) cut: bool,
     /// The ids of the events in the request, in their order.
     pub(super) ids: &'a [&'a str],
 }

@@ -23,8 +23,10 @@ const BYTES: usize = 400 * 1024;
 const WAIT: Duration = Duration::from_secs(1);
 /// How long a batch that is not full may wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How many bytes of payload a batch may have, whatever its backend takes: a quarter of what may be under way in all.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many events a batch may have, whatever its backend takes: hardly more are under way of one subscription.
+const EVENTS_MAX: usize = 500;
+/// How many bytes of payload a batch may have, whatever its backend takes: as much as is under way of one subscription.
+const BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long a key may be, in bytes.
 const KEY_MAX: usize = 1_024;
 /// How large a file is before the next one begins, where nothing is said.
@@ -100,9 +102,10 @@ pub struct AnalyticsOptions {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Events; 1 to 1,000. Default 100.
+    /// Events; 1 to 500. Default 100.
     pub events: Option<u64>,
-    /// Payload, also of one request before compression, unless a single event is larger; 1 B to 4 MiB. Default `"400KiB"`.
+    /// Payload as it is kept; 1 B to 2 MiB. A request has at most so many bytes too, as its events are written and before
+    /// compression, unless a single event is larger. Default `"400KiB"`.
     pub bytes: Option<Size>,
     /// How long a batch that is not full waits for more; 0 to 60 s. Default `"1s"`.
     pub wait: Option<Span>,
@@ -237,7 +240,7 @@ fn choose(options: &Options, backend: Option<&str>, problems: &mut Vec<Problem>)
         }
         return None;
     };
-    let posted = BACKENDS.into_iter().find(|spec| spec.name == name).map(Chosen::Posted);
+    let posted = BACKENDS.iter().copied().find(|spec| spec.name == name).map(Chosen::Posted);
     let chosen = posted.or_else(|| (name == file::NAME).then_some(Chosen::File));
     match chosen {
         None if PLANNED.contains(&name) => {
@@ -256,7 +259,8 @@ fn choose(options: &Options, backend: Option<&str>, problems: &mut Vec<Problem>)
 }
 
 fn batch(written: BatchOptions, bounds: Bounds, problems: &mut Vec<Problem>) -> BatchLimits {
-    let events = bounded("batch.events", written.events, 1, bounds.events, EVENTS, problems, |n| n.to_string());
+    let events =
+        bounded("batch.events", written.events, 1, bounds.events.min(EVENTS_MAX), EVENTS, problems, |n| n.to_string());
     let most = bounds.bytes.min(BYTES_MAX);
     let bytes = bounded("batch.bytes", written.bytes.map(|s| s.0), 1, most, BYTES, problems, |n| Size(n).to_string());
     let wait = written.wait.map_or(WAIT, |span| span.0);
@@ -289,7 +293,7 @@ fn bounded(
         _ => {
             let (shown, least, most) = (show(written), show(wide(least)), show(wide(most)));
             let what = format!("{path} = {shown} is not between {least} and {most}");
-            problems.push(Problem::new(path, what, "the bounds are those of the backend; choose one within them"));
+            problems.push(Problem::new(path, what, "choose one within these bounds"));
             default
         }
     }

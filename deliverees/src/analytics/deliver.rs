@@ -1,19 +1,18 @@
 //! Sends batches: as few requests as their size allows, more where one is refused, all within one deadline.
 
-use super::backend::Others;
+use super::call::Call;
 use super::config::{Batching, Endpoint};
-use super::plan::Plan;
 use super::verdict::{Pause, Verdict, judge};
 use super::written::{Written, write};
 use crate::http::{ANSWER_READ_MAX, Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock;
-use posthaste_events::{Anonymous, Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Outcome, Reporter};
+use posthaste_events::{Anonymous, Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Reporter};
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use surf::http::headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT as USER_AGENT_NAME};
 use tokio::task::spawn_blocking;
@@ -32,11 +31,13 @@ struct Parts {
     batching: Batching,
     http: Http,
     clock: Arc<dyn Clock>,
+    /// Whether this receiver has ever taken a request since the deliveree was made: only then a refusal is believed.
+    has_taken: AtomicBool,
 }
 
 impl Sender {
     pub(super) fn new(endpoint: Arc<Endpoint>, batching: Batching, http: Http, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Parts { endpoint, batching, http, clock }))
+        Self(Arc::new(Parts { endpoint, batching, http, clock, has_taken: AtomicBool::new(false) }))
     }
 }
 
@@ -61,57 +62,32 @@ impl Deliveree<Anonymous> for Sender {
 impl Parts {
     async fn send(&self, deliveries: &[Delivery<Anonymous>], deadline: Instant, report: &Reporter) {
         let events = write(deliveries, self.batching.event_max, report, |event| self.endpoint.backend.event(event));
-        let sizes: Vec<usize> = events.iter().map(|event| event.bytes.len()).collect();
-        let mut plan = Plan::new(&sizes, self.batching.limits.events, self.batching.limits.bytes);
-        let mut pause = None;
-        while pause.is_none()
-            && let Some(group) = plan.next()
-        {
-            let asked: Vec<&Written<'_>> = group.iter().map(|at| &events[*at]).collect();
-            match self.ask(&asked, deadline).await {
-                Verdict::Taken(detail) => settle(&asked, report, || Outcome::Delivered(detail.clone())),
-                Verdict::Never(detail) => settle(&asked, report, || Outcome::Rejected(detail.clone())),
-                Verdict::Refused(detail) if group.len() == 1 => {
-                    settle(&asked, report, || Outcome::Rejected(detail.clone()));
-                }
-                Verdict::Refused(_) => plan.halve(group),
-                Verdict::Named { detail, refused, others } => {
-                    for (at, why) in &refused {
-                        let detail = Detail { error: Detail::error(format!("refused: {why}")).error, ..detail.clone() };
-                        report.outcome(asked[*at].ticket, Outcome::Rejected(detail));
-                    }
-                    let named = |at: usize| refused.iter().any(|(refused, _)| *refused == at);
-                    let left: Vec<usize> = (0..group.len()).filter(|at| !named(*at)).collect();
-                    match others {
-                        Others::Again => plan.again(left.into_iter().map(|at| group[at]).collect()),
-                        Others::Taken => {
-                            let taken: Vec<&Written<'_>> = left.into_iter().map(|at| asked[at]).collect();
-                            settle(&taken, report, || Outcome::Delivered(detail.clone()));
-                        }
-                    }
-                }
-                Verdict::Later(why) => {
-                    // First what holds back the others, so that none of them starts in between.
-                    if let Some(signal) = why.signal.clone() {
-                        report.signal(signal);
-                    }
-                    settle(&asked, report, || put_off(&why));
-                    pause = Some(why);
-                }
+        let mut call = Call::new(&events, self.batching, report);
+        let mut sent = false;
+        let why = loop {
+            // The first request is made in any case: whatever hinders it is charged, so that no batch comes for ever.
+            let over = Instant::now() >= deadline;
+            if sent && over {
+                break Pause::of("timeout: the time of the call was over", false);
             }
-        }
-        let why = pause.unwrap_or_else(|| Pause::of("refused: the receiver asked for the same again and again", false));
-        let words = why.detail.error.as_deref().unwrap_or_default();
-        let unsent = Pause { detail: Detail::error(format!("not sent, after another: {words}")), ..why.clone() };
-        let rest: Vec<&Written<'_>> = plan.rest().into_iter().map(|at| &events[at]).collect();
-        settle(&rest, report, || put_off(&unsent));
+            let Some(group) = call.plan.next() else {
+                break Pause { answered: true, ..Pause::of("refused: the same was asked for again and again", false) };
+            };
+            sent = true;
+            let asked: Vec<&Written<'_>> = group.iter().map(|at| &events[*at]).collect();
+            let verdict = self.ask(&asked, deadline).await;
+            if verdict.takes() {
+                self.has_taken.store(true, Ordering::Relaxed);
+            }
+            if let Some(why) = call.learn(group, verdict, self.has_taken.load(Ordering::Relaxed)) {
+                break why;
+            }
+        };
+        call.end(&why, Instant::now() >= deadline);
     }
 
     /// Sends one request with these events and judges its answer.
     async fn ask(&self, events: &[&Written<'_>], deadline: Instant) -> Verdict {
-        if Instant::now() >= deadline {
-            return Verdict::Later(Pause::of("timeout: the time of the call was over", false));
-        }
         let pieces: Vec<&[u8]> = events.iter().map(|event| event.bytes.as_slice()).collect();
         let body = self.endpoint.backend.body(&pieces);
         let (body, encoding) = match self.compress(body).await {
@@ -152,15 +128,4 @@ fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
     encoder.write_all(body)?;
     encoder.finish()
-}
-
-fn settle(events: &[&Written<'_>], report: &Reporter, outcome: impl Fn() -> Outcome) {
-    for event in events {
-        report.outcome(event.ticket, outcome());
-    }
-}
-
-fn put_off(why: &Pause) -> Outcome {
-    let detail = why.detail.clone();
-    if why.ours { Outcome::Unattempted(detail) } else { Outcome::Retry { detail, after: why.after } }
 }

@@ -5,6 +5,8 @@
 //! is taken away before the next is written. The file is opened anew for each batch, so that whoever moves or deletes it is
 //! followed, and locked meanwhile, so that several writers share it. It must be a regular file, not a link; it is made with
 //! mode 0600, a folder with 0700. Whatever fails is tried again later.
+//!
+//! A file that is not empty must begin with a line of ours: a path that was mistyped costs nobody their file.
 
 use super::backend::{Bounds, Plain};
 use super::config::Batching;
@@ -20,8 +22,9 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Its name in `backend = "…"`.
 pub(super) const NAME: &str = "file";
@@ -30,9 +33,11 @@ pub(super) const BOUNDS: Bounds = Bounds { events: 1_000, bytes: 16 * 1024 * 102
 
 /// How every line of ours begins; what does not is somebody else's file.
 const LINE_BEGINS: &[u8] = b"{\"id\":\"";
+/// How much of the end is looked at where it is torn: more than one batch with its last line.
+const TAIL_MAX: u64 = 4 * 1024 * 1024;
 /// How often the file may be moved away under us before the batch is put off.
 const OPENS_MAX: usize = 8;
-/// How long to wait before a locked file is tried again.
+/// How long to wait before a file that another process holds is tried again.
 const LOCKED_WAIT: Duration = Duration::from_millis(5);
 
 /// Where to write, and how much is kept.
@@ -50,11 +55,13 @@ pub(super) struct Settings {
 pub(super) struct Writer {
     settings: Arc<Settings>,
     batching: Batching,
+    /// Held by the one call of this process that writes to the path.
+    turn: Arc<Semaphore>,
 }
 
 impl Writer {
-    pub(super) const fn new(settings: Arc<Settings>, batching: Batching) -> Self {
-        Self { settings, batching }
+    pub(super) const fn new(settings: Arc<Settings>, batching: Batching, turn: Arc<Semaphore>) -> Self {
+        Self { settings, batching, turn }
     }
 }
 
@@ -62,15 +69,20 @@ impl Deliveree<Anonymous> for Writer {
     fn deliver(&self, batch: Batch<Anonymous>, report: Reporter) -> BoxFuture<()> {
         let (settings, event_max) = (Arc::clone(&self.settings), self.batching.event_max);
         let deadline = Instant::now() + batch.deadline.min(self.batching.timeout);
+        let turn = Arc::clone(&self.turn);
         Box::pin(async move {
             let events = write(&batch.deliveries, event_max, &report, |event| serde_json::to_vec(&Plain::of(event)));
             let lines: Arc<[u8]> = lines(&events).into();
             if lines.is_empty() {
                 return;
             }
-            let outcome = match append_unlocked(settings, lines, deadline).await {
-                Ok(()) => Outcome::Delivered(Detail::default()),
-                Err(error) => Outcome::Retry { detail: Detail::error(format!("file: {error}")), after: None },
+            let outcome = match timeout_at(deadline, turn.acquire_owned()).await {
+                Ok(Ok(turn)) => match append_unlocked(settings, lines, turn, deadline).await {
+                    Ok(()) => Outcome::Delivered(Detail::default()),
+                    Err(error) => Outcome::Retry { detail: Detail::error(format!("file: {error}")), after: None },
+                },
+                // It is ourselves who wrote all the time; the semaphore is never closed.
+                _ => Outcome::Unattempted(Detail::error("file: other batches were written all the time")),
             };
             for event in &events {
                 report.outcome(event.ticket, outcome.clone());
@@ -97,17 +109,22 @@ fn lines(events: &[Written<'_>]) -> Vec<u8> {
     lines
 }
 
-/// Appends once nobody else holds the file.
-async fn append_unlocked(settings: Arc<Settings>, lines: Arc<[u8]>, deadline: Instant) -> io::Result<()> {
+/// Appends once no other process holds the file.
+async fn append_unlocked(
+    settings: Arc<Settings>,
+    lines: Arc<[u8]>,
+    mut turn: OwnedSemaphorePermit,
+    deadline: Instant,
+) -> io::Result<()> {
     loop {
         let (settings, lines) = (Arc::clone(&settings), Arc::clone(&lines));
-        // A disk that hangs costs a thread of the pool, not the daemon.
-        match spawn_blocking(move || append(&settings, &lines)).await.map_err(io::Error::other)? {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                sleep(LOCKED_WAIT).await;
-            }
-            done => return done,
-        }
+        // A disk that hangs costs one thread of the pool: the turn goes with it, even where nobody waits for it any more.
+        let appended = spawn_blocking(move || (append(&settings, &lines), turn)).await.map_err(io::Error::other)?;
+        turn = match appended {
+            (Err(error), turn) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => turn,
+            (done, _) => return done,
+        };
+        sleep(LOCKED_WAIT).await;
     }
 }
 
@@ -115,14 +132,7 @@ async fn append_unlocked(settings: Arc<Settings>, lines: Arc<[u8]>, deadline: In
 /// [`io::ErrorKind::WouldBlock`].
 fn append(settings: &Settings, lines: &[u8]) -> io::Result<()> {
     let len = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-    let (mut file, mut end) = open(&settings.path)?;
-    if end > 0 && end.saturating_add(len) > settings.rotate {
-        rotate(settings)?;
-        // The old one stays locked until the new one stands, so that nobody else moves it as well.
-        let before = file;
-        (file, end) = open(&settings.path)?;
-        drop(before);
-    }
+    let (mut file, end) = with_room(settings, len)?;
     file.seek(SeekFrom::Start(end))?;
     let written = file.write_all(lines).and_then(|()| file.sync_data());
     if let Err(error) = written {
@@ -131,6 +141,27 @@ fn append(settings: &Settings, lines: &[u8]) -> io::Result<()> {
         return Err(error);
     }
     Ok(())
+}
+
+/// The file, locked, with room for so many bytes, and where its last whole line ends. A full one is moved on.
+fn with_room(settings: &Settings, len: u64) -> io::Result<(File, u64)> {
+    let (mut file, mut end) = open(&settings.path)?;
+    for _ in 0..OPENS_MAX {
+        if end == 0 || end.saturating_add(len) <= settings.rotate {
+            return Ok((file, end));
+        }
+        rotate(settings)?;
+        // The old one stays locked until the new one stands, so that nobody else moves it as well. Others may have filled
+        // the new one before we hold it.
+        let before = file;
+        (file, end) = open(&settings.path)?;
+        drop(before);
+    }
+    Err(moved())
+}
+
+fn moved() -> io::Error {
+    io::Error::other("the file is moved away again and again")
 }
 
 /// Opens the file, locked, and says where its last whole line ends.
@@ -155,7 +186,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("the file is moved away again and again"))
+    Err(moved())
 }
 
 fn open_once(path: &Path) -> io::Result<File> {
@@ -169,7 +200,7 @@ fn open_once(path: &Path) -> io::Result<File> {
     let file = match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = folder(path);
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            make(folder)?;
             let file = options().create(true).open(path)?;
             File::open(folder)?.sync_all()?;
             file
@@ -177,6 +208,20 @@ fn open_once(path: &Path) -> io::Result<File> {
         opened => opened.map_err(|error| named(error, path))?,
     };
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// Makes a folder and those above it, and syncs each entry: else a power cut takes the file with its folder.
+fn make(folder: &Path) -> io::Result<()> {
+    let above = folder.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.exists());
+    for missing in above.collect::<Vec<_>>().into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(missing) {
+            // Another writer makes it too.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        File::open(self::folder(missing))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// The words for a link are misleading: too many levels.
@@ -191,34 +236,50 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Takes away the rest of a line that a crash cut off.
-fn whole(mut file: File, len: u64) -> io::Result<(File, u64)> {
-    let line_max = u64::try_from(BOUNDS.event_bytes).unwrap_or(u64::MAX) + 1;
-    let begin = len.saturating_sub(line_max);
-    file.seek(SeekFrom::Start(len.saturating_sub(1)))?;
-    let mut last = Vec::with_capacity(1);
-    (&mut file).take(1).read_to_end(&mut last)?;
-    if len == 0 || last == b"\n" {
-        return Ok((file, len));
+/// Takes away the rest of a line that a crash cut off, and what it left as NULs, the room of bytes that never came.
+fn whole(file: File, len: u64) -> io::Result<(File, u64)> {
+    let begin = len.saturating_sub(1);
+    let end = if len == 0 || read(&file, begin, 1)? == b"\n" { len } else { end_of_lines(&file, len)? };
+    let head = read(&file, 0, u64::try_from(LINE_BEGINS.len()).unwrap_or(0).min(end))?;
+    if !LINE_BEGINS.starts_with(&head) {
+        return Err(not_ours("it does not begin with a line of ours"));
     }
-    file.seek(SeekFrom::Start(begin))?;
-    let mut tail = Vec::new();
-    (&mut file).take(line_max).read_to_end(&mut tail)?;
-    let rest = tail.iter().rposition(|byte| *byte == b'\n').map_or(tail.as_slice(), |at| &tail[at + 1..]);
-    let compared = rest.len().min(LINE_BEGINS.len());
-    if rest.len() == tail.len() && begin > 0 || rest[..compared] != LINE_BEGINS[..compared] {
-        return Err(io::Error::other("its last line is none of ours, so nothing is written to it"));
+    if end < len {
+        let bytes = len - end;
+        tracing::warn!(bytes, "a line of telemetry that was cut off is taken away; its event is written again");
+        file.set_len(end)?;
     }
-    let end = len - u64::try_from(rest.len()).unwrap_or(0);
-    tracing::warn!(
-        bytes = rest.len(),
-        "a line of telemetry that was cut off is taken away; its event is written again"
-    );
-    file.set_len(end)?;
     Ok((file, end))
 }
 
-/// Moves each file on by one; the oldest goes.
+/// Where the last whole line ends of a file that does not end in one.
+fn end_of_lines(file: &File, len: u64) -> io::Result<u64> {
+    let line_max = BOUNDS.event_bytes + 1;
+    let begin = len.saturating_sub(TAIL_MAX);
+    let tail = read(file, begin, TAIL_MAX)?;
+    let written = tail.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    let from = tail[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let rest = &tail[from..written];
+    let begins = from > 0 || begin == 0;
+    if !begins || rest.len() > line_max || !LINE_BEGINS.starts_with(&rest[..rest.len().min(LINE_BEGINS.len())]) {
+        return Err(not_ours("its last line is none of ours"));
+    }
+    Ok(begin + u64::try_from(from).unwrap_or(0))
+}
+
+fn not_ours(what: &str) -> io::Error {
+    io::Error::other(format!("{what}, so nothing is written to it: choose another path, or move the file away"))
+}
+
+/// Up to `len` bytes from `at`.
+fn read(mut file: &File, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Moves each file on by one; the oldest goes. What a larger `keep` of before left behind stays: it may be another daemon's.
 fn rotate(settings: &Settings) -> io::Result<()> {
     for number in (1..settings.keep).rev() {
         match fs::rename(numbered(&settings.path, number), numbered(&settings.path, number + 1)) {

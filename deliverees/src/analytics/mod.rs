@@ -2,19 +2,23 @@
 //!
 //! Written once, for every backend: how large a batch may be, which event is too large, compression, one deadline for a
 //! whole call, what an answer means for each event, and the halving of a batch that was refused as a whole, so that one
-//! bad event costs itself alone. A [`backend`] knows only its wire format: how an event and a request are written, and
-//! what its protocol says in an answer. Each is one file and one line in [`backend::BACKENDS`].
+//! bad event costs itself alone. A backend knows only its wire format: how an event and a request are written, and
+//! what its protocol says in an answer. Each is one file and one line in `backend.rs`.
 //!
 //! The backend `file` posts nothing; it is a deliveree of its own beside the one that posts.
 
 mod backend;
+mod call;
 mod config;
 mod deliver;
 mod file;
 mod otlp;
+#[cfg(test)]
+mod pigeon;
 mod plain;
 mod plan;
 mod posthog;
+mod turns;
 mod verdict;
 mod written;
 
@@ -25,15 +29,17 @@ use config::{Analytics, To};
 use deliver::Sender;
 use file::Writer;
 use std::sync::Arc;
+use turns::Turns;
 
 /// The kind as the table lists it.
 #[must_use]
 pub fn kind() -> Kind {
+    let turns = Arc::new(Turns::default());
     Kind {
         name: "analytics",
         keys: KEYS.known,
         paths: &["path"],
-        parse: Arc::new(|options, guard| {
+        parse: Arc::new(move |options, guard| {
             let analytics = Analytics::parse(options, guard)?;
             let (shown, revealed) = (analytics.shown(), analytics.revealed());
             let Analytics { bounds, to } = analytics;
@@ -45,8 +51,10 @@ pub fn kind() -> Kind {
                     })
                 }
                 To::File(file) => {
-                    let file = Arc::new(file);
-                    Parsed::anonymous(shown, move |_: &crate::Tools| Writer::new(Arc::clone(&file), bounds))
+                    let (file, turns) = (Arc::new(file), Arc::clone(&turns));
+                    Parsed::anonymous(shown, move |_: &crate::Tools| {
+                        Writer::new(Arc::clone(&file), bounds, turns.of(&file.path))
+                    })
                 }
             }
             .revealing(revealed))

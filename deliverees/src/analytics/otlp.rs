@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &[u8]) -> Reading {
-        Otlp.read(&Answer { status, body, ids: &["1"] })
+        Otlp.read(&Answer { status, body, cut: false, ids: &["1"] })
     }
 
     #[test]

@@ -10,7 +10,7 @@
 const REQUESTS_EACH_MAX: usize = 2;
 
 /// What is still to be sent: events by their place in the batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The next group stands last.
     groups: Vec<Vec<usize>>,

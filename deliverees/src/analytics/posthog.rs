@@ -105,8 +105,9 @@ mod tests {
 
     #[test]
     fn a_200_that_says_that_events_are_over_the_quota_is_no_success() {
-        let read =
-            |body: &str| (SPEC.make)(Some("phc_x")).read(&Answer { status: 200, body: body.as_bytes(), ids: &["1"] });
+        let read = |body: &str| {
+            (SPEC.make)(Some("phc_x")).read(&Answer { status: 200, body: body.as_bytes(), cut: false, ids: &["1"] })
+        };
         assert!(matches!(read(r#"{"status":1,"quota_limited":["events"]}"#), Reading::Later(Some(_))));
         for body in [r#"{"status":1}"#, r#"{"status":"Ok","quota_limited":["recordings"]}"#, "1", "", "ok"] {
             assert_eq!(read(body), Reading::Taken(None), "{body}");

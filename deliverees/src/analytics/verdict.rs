@@ -23,6 +23,13 @@ pub(super) enum Verdict {
     Later(Pause),
 }
 
+impl Verdict {
+    /// Whether the receiver has taken something, or read it at least and only then refused.
+    pub(super) const fn takes(&self) -> bool {
+        matches!(self, Self::Taken(_) | Self::Named { others: Others::Taken, .. })
+    }
+}
+
 /// Why nothing more is sent in this call, and what follows for what was not.
 #[derive(Debug, Clone)]
 pub(super) struct Pause {
@@ -30,6 +37,8 @@ pub(super) struct Pause {
     pub(super) detail: Detail,
     /// Whether it is a reason of our own.
     pub(super) ours: bool,
+    /// Whether the receiver said so: then it holds for what was not sent too.
+    pub(super) answered: bool,
     /// Not before so long from now.
     pub(super) after: Option<Duration>,
     /// What the subscription must know.
@@ -39,7 +48,7 @@ pub(super) struct Pause {
 impl Pause {
     /// A pause for a reason that has no answer behind it.
     pub(super) fn of(words: impl Into<String>, ours: bool) -> Self {
-        Self { detail: Detail::error(words), ours, after: None, signal: None }
+        Self { detail: Detail::error(words), ours, answered: false, after: None, signal: None }
     }
 }
 
@@ -50,8 +59,10 @@ pub(super) fn judge(backend: &dyn Backend, seen: &Seen, end: End, ids: &[&str], 
         error: error.map(|e| cut(e, REASON_MAX)),
         answer: seen.kept(),
     };
-    let without_answer =
-        |words: String, ours| Verdict::Later(Pause { detail: detail(Some(words)), ours, after: None, signal: None });
+    let without_answer = |words: String, ours| {
+        let detail = detail(Some(words));
+        Verdict::Later(Pause { detail, ours, answered: false, after: None, signal: None })
+    };
     let status = match (seen.status, end) {
         (_, End::Ours(words)) => return without_answer(words, true),
         // A 2xx that breaks off is no acknowledgement.
@@ -61,7 +72,7 @@ pub(super) fn judge(backend: &dyn Backend, seen: &Seen, end: End, ids: &[&str], 
         (Some(status), _) => status,
     };
     let said = Some(format!("status {status}"));
-    match backend.read(&Answer { status, body: seen.body(), ids }) {
+    match backend.read(&Answer { status, body: seen.body(), cut: seen.is_cut(), ids }) {
         Reading::Taken(note) => Verdict::Taken(detail(note)),
         Reading::Refused => Verdict::Refused(detail(said)),
         // A protocol that says so and names none would be asked the same again.
@@ -70,7 +81,8 @@ pub(super) fn judge(backend: &dyn Backend, seen: &Seen, end: End, ids: &[&str], 
         Reading::Never => Verdict::Never(detail(said)),
         Reading::Later(words) => {
             let after = seen.wait(now);
-            Verdict::Later(Pause { detail: detail(words.or(said)), ours: false, after, signal: signal(status, after) })
+            let (detail, signal) = (detail(words.or(said)), signal(status, after));
+            Verdict::Later(Pause { detail, ours: false, answered: true, after, signal })
         }
     }
 }

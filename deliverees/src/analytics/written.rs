@@ -15,6 +15,8 @@ pub(super) struct Written<'a> {
 }
 
 /// Writes each event; one that cannot be written, or is larger than `event_max` bytes, is refused, it alone.
+///
+/// They come in the order of their hashes: the order in which they were recorded within a batch is told to nobody.
 pub(super) fn write<'a>(
     deliveries: &'a [Delivery<Anonymous>],
     event_max: usize,
@@ -34,5 +36,6 @@ pub(super) fn write<'a>(
         };
         report.outcome(delivery.ticket, Outcome::Rejected(Detail::error(refused)));
     }
+    all.sort_unstable_by(|a, b| a.id.cmp(b.id));
     all
 }

@@ -53,6 +53,12 @@ impl Seen {
         &self.body
     }
 
+    /// Whether the answer had more of a body than was kept.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.read > self.body.len()
+    }
+
     /// What an attempt keeps of the body; `None` where there is none.
     #[must_use]
     pub fn kept(&self) -> Option<Bytes> {
@@ -175,7 +181,8 @@ mod tests {
     fn two_kib_are_kept_and_64_read() {
         for (mut seen, held) in [(Seen::default(), ANSWER_KEPT_MAX), (Seen::keeping(9_000), 9_000)] {
             assert_eq!(seen.kept(), None);
-            assert!(seen.take(&[b'a'; 64 * 1024]) && !seen.take(b"b"));
+            assert!(seen.take(&vec![b'a'; held]) && !seen.is_cut());
+            assert!(seen.take(&vec![b'a'; 64 * 1024 - held]) && !seen.take(b"b") && seen.is_cut());
             assert_eq!((seen.kept().unwrap().len(), seen.body().len()), (ANSWER_KEPT_MAX, held));
         }
     }

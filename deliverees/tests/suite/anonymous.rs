@@ -82,9 +82,18 @@ pub(crate) fn batch(count: u64, bad: &[u64]) -> Vec<Delivery<Anonymous>> {
 
 /// Hands a batch to a deliveree, as an actor would.
 pub(crate) async fn deliver(to: &AnyDeliveree, deliveries: Vec<Delivery<Anonymous>>) -> Reported {
+    deliver_within(to, deliveries, to.timeout()).await
+}
+
+/// The same with another deadline than the deliveree's own.
+pub(crate) async fn deliver_within(
+    to: &AnyDeliveree,
+    deliveries: Vec<Delivery<Anonymous>>,
+    deadline: Duration,
+) -> Reported {
     let AnyDeliveree::Anonymous(deliveree) = to else { panic!("not a deliveree of what is anonymous") };
     let (reported, report) = collecting();
-    deliveree.deliver(Batch { deliveries, deadline: to.timeout() }, report).await;
+    deliveree.deliver(Batch { deliveries, deadline }, report).await;
     let reported = reported.lock().unwrap();
     reported.clone()
 }
@@ -92,9 +101,9 @@ pub(crate) async fn deliver(to: &AnyDeliveree, deliveries: Vec<Delivery<Anonymou
 /// The backends that are posted to.
 pub(crate) const POSTED: [&str; 3] = ["posthog", "otlp", "http"];
 
-/// An analytics deliveree that posts to `url`, with a timeout of 2 s, and `more` options.
+/// An analytics deliveree that posts to `url`, with a timeout of 3 s, and `more` options.
 pub(crate) fn posting(bench: &Bench, backend: &str, url: &str, more: Value) -> AnyDeliveree {
-    let mut options = json!({ "backend": backend, "url": url, "timeout": "2s" });
+    let mut options = json!({ "backend": backend, "url": url, "timeout": "3s" });
     if backend == "posthog" {
         options["key"] = "phc_project".into();
     }

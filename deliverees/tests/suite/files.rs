@@ -1,7 +1,8 @@
 //! The backend `file`: what stands on the disk, and what is never written to.
 
-use crate::anonymous::{anonymous, batch, deliver, restored};
+use crate::anonymous::{anonymous, batch, deliver, deliver_within, restored};
 use crate::sending::{Bench, Reported};
+use futures_util::future::{join, join_all};
 use posthaste_events::{AnyDeliveree, Outcome};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -9,9 +10,10 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 fn writing(path: &Path, more: Value) -> AnyDeliveree {
-    let mut options = json!({ "backend": "file", "path": path, "timeout": "300ms" });
+    let mut options = json!({ "backend": "file", "path": path, "timeout": "3s" });
     for (key, value) in more.as_object().unwrap() {
         options[key] = value.clone();
     }
@@ -95,12 +97,41 @@ async fn a_line_that_a_crash_cut_off_is_taken_away() {
 }
 
 #[tokio::test]
+async fn nuls_that_a_crash_left_at_the_end_are_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.ndjson");
+    let to = writing(&path, json!({}));
+    deliver(&to, batch(2, &[])).await;
+    let whole = fs::read(&path).unwrap();
+    let second = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
+    for (cut, left) in [(0, 1), (3, 1), (second - 1, 1), (second, 2), (second + 20, 2), (whole.len(), 3)] {
+        for nuls in [1, 4_096, 3_000_000] {
+            fs::write(&path, [&whole[..cut], &vec![0; nuls]].concat()).unwrap();
+            assert!(all_delivered(&deliver(&to, vec![anonymous("shop:sold", 9)]).await), "{cut} {nuls}");
+            assert_eq!(lines(&path).len(), left, "{cut} {nuls}");
+        }
+    }
+    // More than a batch of ours can have left, or behind somebody else's bytes, they stay.
+    for text in [vec![0; 5_000_000], b"notes\0\0".to_vec(), b"notes\n\0\0".to_vec()] {
+        fs::write(&path, &text).unwrap();
+        put_off(&deliver(&to, batch(1, &[])).await, "so nothing is written to it");
+        assert!(fs::read(&path).unwrap() == text);
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_somebody_else_is_not_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
     for text in ["my notes", "{\"id\":\"x\"}\nmy notes", "{\"a\":1}"] {
         fs::write(&path, text).unwrap();
         put_off(&deliver(&writing(&path, json!({})), batch(1, &[])).await, "none of ours");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    // Nor is one written to that ends as a text does: a key, a configuration, nothing but line ends.
+    for text in ["c2VjcmV0\n", "[server]\nlisten = \"127.0.0.1:0\"\n", "{\"a\":1}\n", "\n", "{\"id\"\n", "{\n"] {
+        fs::write(&path, text).unwrap();
+        put_off(&deliver(&writing(&path, json!({})), batch(1, &[])).await, "does not begin with a line of ours");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
     let long = format!("{{\"id\":\"{}", "x".repeat(2_000_000));
@@ -154,9 +185,33 @@ async fn a_file_that_somebody_holds_is_tried_again() {
     let held = File::create(&path).unwrap();
     held.lock().unwrap();
     let to = writing(&path, json!({}));
-    put_off(&deliver(&to, batch(1, &[])).await, "somebody else holds the file");
+    let reported = deliver_within(&to, batch(1, &[]), Duration::from_millis(100)).await;
+    put_off(&reported, "somebody else holds the file");
     drop(held);
     assert!(all_delivered(&deliver(&to, batch(1, &[])).await));
+}
+
+#[tokio::test]
+async fn calls_of_one_process_wait_for_their_turn_and_do_not_pay_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.ndjson");
+    let held = File::create(&path).unwrap();
+    held.lock().unwrap();
+    let to = writing(&path, json!({ "timeout": "60s" }));
+    // The first has the turn and waits for whoever holds the file; the second only for the first.
+    let second = async {
+        let reported = deliver_within(&to, vec![anonymous("shop:sold", 2)], Duration::from_millis(100)).await;
+        drop(held);
+        reported
+    };
+    let (first, second) = join(deliver(&to, vec![anonymous("shop:sold", 1)]), second).await;
+    assert!(all_delivered(&first), "{first:?}");
+    assert!(matches!(second.one(), Outcome::Unattempted(_)), "{second:?}");
+    assert_eq!(second.error(), "file: other batches were written all the time");
+    // With time enough as many as a subscription may have at once are written, one after the other.
+    let all = (1..=32).map(|n| deliver(&to, vec![anonymous("shop:sold", n)]));
+    assert!(join_all(all).await.iter().all(all_delivered));
+    assert_eq!(lines(&path).len(), 33);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,6 +219,7 @@ async fn several_writers_share_a_file_over_its_rotation_and_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.ndjson");
     let options = json!({ "rotate": "4KiB", "keep": 1_000, "timeout": "60s" });
+    // Each is made from a table of kinds of its own, so that only the lock on the file keeps them apart.
     let writers = (0..4_u64).map(|writer| {
         let to = writing(&path, options.clone());
         tokio::spawn(async move {

@@ -155,9 +155,9 @@ fn a_wrong_option_of_analytics_is_named_by_its_path() {
         ("file", json!({ "keep": 0 }), "keep"),
         ("file", json!({ "keep": 1_001 }), "keep"),
         ("http", json!({ "batch": { "events": 0 } }), "batch.events"),
-        ("http", json!({ "batch": { "events": 1_001 } }), "batch.events"),
+        ("http", json!({ "batch": { "events": 501 } }), "batch.events"),
         ("http", json!({ "batch": { "bytes": "0B" } }), "batch.bytes"),
-        ("http", json!({ "batch": { "bytes": "5MiB" } }), "batch.bytes"),
+        ("http", json!({ "batch": { "bytes": "2049KiB" } }), "batch.bytes"),
         ("http", json!({ "batch": { "bytes": 5 } }), "batch"),
         ("http", json!({ "batch": { "wait": "61s" } }), "batch.wait"),
         ("http", json!({ "batch": { "evnts": 5 } }), "batch"),
@@ -191,11 +191,11 @@ fn what_is_shown_of_analytics_has_no_secret() {
     assert_eq!(shown("posthog", json!({})), (posthog, revealed));
     let http = json!({
         "backend": "http", "url": "https://collector.example.com", "headers": { "x-api-key": "…" }, "https_only": true,
-        "gzip": false, "batch": { "events": 1_000, "bytes": "1KiB", "wait": "0ms" }, "event_max": "32KiB", "timeout": "3s",
+        "gzip": false, "batch": { "events": 500, "bytes": "1KiB", "wait": "0ms" }, "event_max": "32KiB", "timeout": "3s",
     });
     let change = json!({
         "key": null, "headers": { "x-api-key": "canary" }, "https_only": true, "event_max": "32KiB", "timeout": "3s",
-        "batch": { "events": 1_000, "bytes": "1KiB", "wait": "0ms" },
+        "batch": { "events": 500, "bytes": "1KiB", "wait": "0ms" },
     });
     assert_eq!(shown("http", change).0, http);
     let file = json!({

@@ -37,12 +37,21 @@ enum Trail<'a> {
 impl Trail<'_> {
     /// Writes the pointer (RFC 6901); `false`: it would be too long from here on.
     fn write(&self, pointer: &mut String) -> bool {
-        let (up, step) = match self {
+        let up = match self {
             Self::Top => return true,
-            Self::Name(up, name) => (up, name.replace('~', "~0").replace('/', "~1")),
-            Self::Entry(up, index) => (up, index.to_string()),
+            Self::Name(up, _) | Self::Entry(up, _) => up,
         };
-        let fits = up.write(pointer) && pointer.len() + step.len() < POINTER_BYTES_MAX;
+        if !up.write(pointer) {
+            return false;
+        }
+        let step = match self {
+            // A long name is not copied to find out that it is too long.
+            Self::Name(_, name) if pointer.len() + name.len() >= POINTER_BYTES_MAX => return false,
+            Self::Name(_, name) => escaped(name),
+            Self::Entry(_, index) => index.to_string(),
+            Self::Top => return true,
+        };
+        let fits = pointer.len() + step.len() < POINTER_BYTES_MAX;
         if fits {
             pointer.push('/');
             pointer.push_str(&step);
@@ -54,8 +63,13 @@ impl Trail<'_> {
 struct Found(Vec<Misfit>);
 
 impl Found {
+    /// What a hostile caller sends is not looked at to the end.
+    const fn full(&self) -> bool {
+        self.0.len() >= MISFITS_MAX
+    }
+
     fn push(&mut self, at: &Trail<'_>, detail: impl Into<String>) {
-        if self.0.len() < MISFITS_MAX {
+        if !self.full() {
             let mut pointer = String::new();
             at.write(&mut pointer);
             self.0.push(Misfit { pointer, detail: detail.into() });
@@ -63,8 +77,7 @@ impl Found {
     }
 
     fn inspect(&mut self, node: &Node, value: &Value, at: &Trail<'_>) {
-        // What a hostile caller sends is not looked at to the end.
-        if self.0.len() >= MISFITS_MAX {
+        if self.full() {
             return;
         }
         if let Some(field) = &node.field {
@@ -79,10 +92,20 @@ impl Found {
             (Inside::Nothing, _) => {}
             (Inside::Names(names), Value::Object(entries)) => self.named(names, entries, at),
             (Inside::Each(each), Value::Object(entries)) => {
-                entries.iter().for_each(|(name, entry)| self.inspect(each, entry, &Trail::Name(at, name)));
+                for (name, entry) in entries {
+                    self.inspect(each, entry, &Trail::Name(at, name));
+                    if self.full() {
+                        return;
+                    }
+                }
             }
             (Inside::Each(each), Value::Array(entries)) if !node.place => {
-                entries.iter().enumerate().for_each(|(i, entry)| self.inspect(each, entry, &Trail::Entry(at, i)));
+                for (i, entry) in entries.iter().enumerate() {
+                    self.inspect(each, entry, &Trail::Entry(at, i));
+                    if self.full() {
+                        return;
+                    }
+                }
             }
             (Inside::Each(_), _) if !node.place => self.push(at, "must be an object or an array"),
             (Inside::Names(_) | Inside::Each(_), _) => self.push(at, "must be an object"),
@@ -90,10 +113,16 @@ impl Found {
     }
 
     fn named(&mut self, names: &BTreeMap<Arc<str>, Arc<Node>>, entries: &Map<String, Value>, at: &Trail<'_>) {
+        // The same for each of them, so it is put together once.
+        let mut known: Option<String> = None;
         for (name, entry) in entries {
+            let at = Trail::Name(at, name);
             match names.get(name.as_str()) {
-                Some(node) => self.inspect(node, entry, &Trail::Name(at, name)),
-                None => self.push(&Trail::Name(at, name), undeclared(names)),
+                Some(node) => self.inspect(node, entry, &at),
+                None => self.push(&at, known.get_or_insert_with(|| undeclared(names)).as_str()),
+            }
+            if self.full() {
+                return;
             }
         }
         for (name, node) in names.iter().filter(|(_, node)| node.marks.needed) {
@@ -112,6 +141,32 @@ impl Found {
             self.missing(child, &Trail::Name(at, name));
         }
     }
+}
+
+/// The steps of a pointer that only the catalogue named, for what is kept and told of an event: where the next one would
+/// be a caller's own (an entry, a name that nobody declared) or lies in something sensitive, `…` stands for the rest.
+pub(super) fn public(top: &Node, pointer: &str) -> String {
+    let (mut node, mut told) = (top, String::new());
+    for step in pointer.split('/').skip(1) {
+        let sensitive = node.field.as_ref().is_some_and(|f| f.sensitive);
+        let next = match &node.inside {
+            Inside::Names(names) if !sensitive => names.iter().find(|(name, _)| escaped(name) == step),
+            _ => None,
+        };
+        told.push('/');
+        let Some((_, next)) = next else {
+            told.push('…');
+            break;
+        };
+        told.push_str(step);
+        node = next;
+    }
+    told
+}
+
+/// A name as a step of a pointer (RFC 6901 section 3).
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// What is wrong with a value that is not a `null` of a nullable field, not looking into it.

@@ -1,7 +1,7 @@
 //! Which paths of a notification a `where` may name: every scalar that is told, none under `*`.
 
 use super::FilterPath;
-use super::declare::{FieldDeclaration, FieldKind};
+use super::declare::{FieldDeclaration, FieldKind, Rule};
 use super::shape::{Inside, Node};
 
 /// All of them, in order.
@@ -24,6 +24,27 @@ pub(super) fn filter(top: &Node, path: &[String]) -> Option<FilterPath> {
     let (filter, level) = filter_path(&steps, node, field);
     let identities = if level.is_some() { identities(top) } else { Vec::new() };
     Some(require(filter, level, &identities))
+}
+
+/// Whether a scalar may stand at a path, declared or not. Of an array a path names no entry.
+pub(super) fn reaches(top: &Node, path: &[String]) -> bool {
+    let mut node = top;
+    for step in path {
+        let kind = node.field.as_ref().map(|f| f.kind);
+        node = match &node.inside {
+            Inside::Names(names) => match names.get(step.as_str()) {
+                Some(child) => child,
+                None => return false,
+            },
+            Inside::Each(each) if kind != Some(FieldKind::Array) => each,
+            Inside::Nothing if kind == Some(FieldKind::Object) => return true,
+            Inside::Each(_) | Inside::Nothing => return false,
+        };
+        if node.marks.hidden {
+            return false;
+        }
+    }
+    node.field.as_ref().is_some_and(|f| is_scalar(f.kind))
 }
 
 const fn is_scalar(kind: FieldKind) -> bool {
@@ -50,8 +71,10 @@ fn scalars<'n>(
 /// A path that requires nothing yet, and the level of its layer if it identifies that.
 fn filter_path(path: &[&str], node: &Node, field: &FieldDeclaration) -> (FilterPath, Option<u8>) {
     let (path, requires) = (path.join("."), Vec::new());
-    let values = if field.rule == super::declare::Rule::CountBy { Vec::new() } else { field.values.clone() };
-    (FilterPath { path, kind: field.kind, values, requires }, field.identity.then_some(node.level))
+    let values = if field.rule == Rule::CountBy { Vec::new() } else { field.values.clone() };
+    // A number that is no word of a vocabulary leaves rounded.
+    let kept = field.rule == Rule::Keep && (field.kind != FieldKind::Number || !values.is_empty());
+    (FilterPath { path, kind: field.kind, values, requires, kept }, field.identity.then_some(node.level))
 }
 
 /// The paths that identify something, each with the level of its layer.

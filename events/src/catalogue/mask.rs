@@ -8,6 +8,20 @@ use serde_json::Value;
 /// What a sensitive value is shown as.
 const MASK: &str = "…";
 
+/// Replaces every value of an object, each as a whole; says whether there was one.
+pub(super) fn mask_values(value: &mut Value) -> bool {
+    match value {
+        Value::Object(entries) => {
+            entries.values_mut().for_each(|entry| *entry = MASK.into());
+            !entries.is_empty()
+        }
+        other => {
+            *other = MASK.into();
+            true
+        }
+    }
+}
+
 /// Replaces every sensitive value, objects and arrays as a whole; says whether there was one.
 pub(super) fn mask(node: &Node, value: &mut Value) -> bool {
     if !node.marks.masks {

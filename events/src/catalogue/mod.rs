@@ -12,7 +12,7 @@ mod grow;
 mod listed;
 mod mask;
 mod notification;
-mod numbers;
+pub(crate) mod numbers;
 mod relay;
 mod rules;
 mod schema;
@@ -100,6 +100,8 @@ pub struct FilterPath {
     pub values: Vec<Value>,
     /// Paths that a `where` on this one must name too: the identities of the layers above.
     pub requires: Vec<String>,
+    /// Whether what stands there leaves as telemetry exactly as it is: its rule is `keep`, and nothing of it is rounded.
+    pub kept: bool,
 }
 
 /// Why the catalogue refuses an event.
@@ -161,8 +163,14 @@ impl Catalogue {
     }
 
     /// Masks the sensitive fields of a notification's `data` before it is shown; says whether there was one.
+    ///
+    /// Of a type that is not declared, though only declared ones are recorded, nobody knows any more what was sensitive:
+    /// it was removed or renamed, and every value is masked. The daemon's own have nothing to mask.
     pub fn mask(&self, event_type: &EventType, data: &mut Value) -> bool {
-        self.get(event_type).is_some_and(|declared| mask::mask(&declared.shape, data))
+        match self.get(event_type) {
+            Some(declared) => mask::mask(&declared.shape, data),
+            None => self.undeclared == Undeclared::Reject && !is_ours(event_type.as_str()) && mask::mask_values(data),
+        }
     }
 }
 
@@ -171,6 +179,14 @@ impl Declared {
     #[must_use]
     pub fn check(&self, properties: &Value) -> Vec<Misfit> {
         check::misfits(&self.shape, properties)
+    }
+
+    /// The first thing that is wrong with the properties, for what is kept and told of the event: it names nothing but
+    /// what the catalogue says itself. `None`: they fit.
+    pub(crate) fn told_misfit(&self, properties: &Value) -> Option<String> {
+        let misfits = self.check(properties);
+        let Misfit { pointer, detail } = misfits.first()?;
+        Some(format!("{}: {detail}", check::public(&self.shape, pointer)))
     }
 
     /// The notification's `data`: the properties without what is telemetry's alone. `text` is `properties` as compact
@@ -213,6 +229,20 @@ impl Declared {
         schema::schema(&self.shape, self.title.as_deref(), self.retired)
     }
 
+    /// The JSON Schema (2020-12) of the properties, as they are recorded: what is for telemetry alone is in it too.
+    #[must_use]
+    pub fn properties_schema(&self) -> Value {
+        schema::properties_schema(&self.shape, self.title.as_deref(), self.retired)
+    }
+
+    /// The notification's `data` of the example.
+    #[must_use]
+    pub fn told_example(&self) -> Option<Value> {
+        let properties = Value::Object(self.example.clone()?);
+        let text = properties.to_string();
+        serde_json::from_str(&self.notification(&properties, &text)).ok()
+    }
+
     /// The JSON Schema (2020-12) of what leaves.
     #[must_use]
     pub fn telemetry_schema(&self) -> Value {
@@ -229,6 +259,13 @@ impl Declared {
     #[must_use]
     pub fn filters(&self) -> Vec<FilterPath> {
         filters::filters(&self.shape)
+    }
+
+    /// Whether a notification of this type may have a scalar at this path, be it inside of what is free or under `*`,
+    /// where [`Declared::filter`] knows nothing.
+    #[must_use]
+    pub fn reaches(&self, path: &[String]) -> bool {
+        filters::reaches(&self.shape, path)
     }
 
     /// What a `where` on this path looks at; `None`: no notification of this type has a scalar there that is declared.

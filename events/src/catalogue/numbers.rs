@@ -10,7 +10,7 @@ pub(super) fn whole(number: &Number) -> Option<i128> {
 }
 
 /// Which is larger. Never NaN: JSON has none.
-pub(super) fn compare(a: &Number, b: &Number) -> Ordering {
+pub(crate) fn compare(a: &Number, b: &Number) -> Ordering {
     match (whole(a), whole(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
         _ => {

@@ -1,4 +1,5 @@
-//! Writes the tree of a type as JSON Schema (2020-12): the notification's `data`, without what is for telemetry alone.
+//! Writes the tree of a type as JSON Schema (2020-12): the notification's `data`, without what is for telemetry alone, or
+//! the properties as they are recorded, with it.
 //!
 //! One difference remains: to JSON Schema `1.0` is an integer, to the catalogue only what is written as one.
 
@@ -8,7 +9,15 @@ use serde_json::{Map, Value, json};
 
 /// The schema of a notification's `data`.
 pub(super) fn schema(top: &Node, title: Option<&str>, retired: bool) -> Value {
-    let mut schema = of(top);
+    whole(of(top, false), title, retired)
+}
+
+/// The schema of the properties.
+pub(super) fn properties_schema(top: &Node, title: Option<&str>, retired: bool) -> Value {
+    whole(of(top, true), title, retired)
+}
+
+fn whole(mut schema: Map<String, Value>, title: Option<&str>, retired: bool) -> Value {
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
     if let Some(title) = title {
         schema.insert("title".to_owned(), title.into());
@@ -19,7 +28,8 @@ pub(super) fn schema(top: &Node, title: Option<&str>, retired: bool) -> Value {
     Value::Object(schema)
 }
 
-fn of(node: &Node) -> Map<String, Value> {
+/// The schema of one node; `all`: with what is for telemetry alone.
+fn of(node: &Node, all: bool) -> Map<String, Value> {
     let mut schema = Map::new();
     let nullable = node.field.as_ref().is_some_and(|f| f.nullable);
     let kinds: &[&str] = match (node.field.as_ref().map(|f| f.kind), &node.inside) {
@@ -39,20 +49,21 @@ fn of(node: &Node) -> Map<String, Value> {
     match &node.inside {
         Inside::Nothing => {}
         Inside::Names(names) => {
-            let told: Vec<_> = names.iter().filter(|(_, child)| !child.marks.hidden).collect();
+            let told: Vec<_> = names.iter().filter(|(_, child)| all || !child.marks.hidden).collect();
             let required: Vec<_> =
                 told.iter().filter(|(_, child)| child.marks.needed).map(|(name, _)| &***name).collect();
             if !required.is_empty() {
                 schema.insert("required".to_owned(), json!(required));
             }
             let properties: Map<_, _> =
-                told.into_iter().map(|(name, child)| (name.to_string(), Value::Object(of(child)))).collect();
+                told.into_iter().map(|(name, child)| (name.to_string(), Value::Object(of(child, all)))).collect();
             schema.insert("properties".to_owned(), properties.into());
             schema.insert("additionalProperties".to_owned(), false.into());
         }
         Inside::Each(each) => {
             // Were each entry hidden itself, the whole would be but for a field of its own: then it stays, emptied.
-            let entry = if each.marks.hidden { Value::Bool(false) } else { Value::Object(of(each)) };
+            let shown = all || !each.marks.hidden;
+            let entry = if shown { Value::Object(of(each, all)) } else { Value::Bool(false) };
             if kinds.contains(&"object") {
                 schema.insert("additionalProperties".to_owned(), entry.clone());
             }

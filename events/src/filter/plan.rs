@@ -67,6 +67,8 @@ const BYTES_A_VALUE: usize = 16;
 pub(super) struct Plan {
     whole: Scope,
     loops: Vec<Loop>,
+    /// Which of [`VARIABLES`] it names, each once.
+    named: Vec<&'static str>,
 }
 
 /// What is evaluated once, or once for each entry that a macro goes over.
@@ -119,6 +121,11 @@ impl Plan {
         let mut whole = Scope::default();
         reading.walk(expression, &mut whole, 1)?;
         Ok(Self { whole, ..reading.plan })
+    }
+
+    /// Which variables the expression names.
+    pub(super) fn variables(&self) -> &[&'static str] {
+        &self.named
     }
 
     /// How much work an evaluation for this `data` is at most; counted no further than over `most`.
@@ -336,7 +343,10 @@ impl Reading {
             return Err(NotAFilter(format!("calls a macro's variable {:?}; choose another name", of.iter_var)));
         }
         let range = match (&of.iter_range.expr, path(&of.iter_range.expr)) {
-            (_, Some((DATA, steps))) => Range::Path(steps),
+            (_, Some((DATA, steps))) => {
+                self.name(DATA);
+                Range::Path(steps)
+            }
             (Expr::List(list), _) if list.elements.iter().all(|e| matches!(e.expr, Expr::Literal(_))) => {
                 let weights = list.elements.iter().map(|e| match &e.expr {
                     Expr::Literal(literal) => 1 + literal_weight(literal),
@@ -364,6 +374,7 @@ impl Reading {
     /// Notes a path of `data`, or of a macro's entry; `false`: it is neither.
     fn reach(&mut self, expr: &Expr, scope: &mut Scope, deep: bool) -> Result<bool, NotAFilter> {
         let Some((root, steps)) = path(expr) else { return Ok(false) };
+        self.name(root);
         let into = match root {
             DATA => &mut scope.of_data,
             root if self.entry.as_deref() == Some(root) => &mut scope.of_entry,
@@ -374,6 +385,12 @@ impl Reading {
         let length = steps.len();
         into.push(Reach { steps, deep });
         self.count(scope, length).map(|()| true)
+    }
+
+    /// Notes a variable; a macro's own is called otherwise.
+    fn name(&mut self, root: &str) {
+        let variable = VARIABLES.into_iter().find(|name| *name == root);
+        self.plan.named.extend(variable.filter(|name| !self.plan.named.contains(name)));
     }
 
     fn count(&mut self, scope: &mut Scope, nodes: usize) -> Result<(), NotAFilter> {

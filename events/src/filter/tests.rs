@@ -54,6 +54,26 @@ fn a_filter_sees_type_key_tenant_and_data() {
 }
 
 #[test]
+fn a_filter_says_which_variables_it_names() {
+    for (text, named) in [
+        ("type == 'a:b' || type.startsWith('c')", &["type"][..]),
+        ("true", &[]),
+        ("key == 'k' && tenant == type && key != ''", &["key", "tenant", "type"]),
+        ("data.a.b == 1", &["data"]),
+        ("data['type'] == 1", &["data"]),
+        ("has(data.a)", &["data"]),
+        ("size(data) > 1", &["data"]),
+        ("data.list.exists(x, x == 1)", &["data"]),
+        ("['a', 'b'].exists(x, x == type)", &["type"]),
+        ("(type == 'a' ? data : data).x", &["type", "data"]),
+        ("{'a': tenant}.a == 'x'", &["tenant"]),
+        ("data.list[size(key)] == 1", &["data", "key"]),
+    ] {
+        assert_eq!(Filter::compile(text).unwrap_or_else(|e| panic!("{text}: {e}")).variables(), named, "{text}");
+    }
+}
+
+#[test]
 fn a_number_is_compared_as_one_however_it_is_written() {
     for (text, total, held) in [
         ("data.total > 100", json!(150), true),

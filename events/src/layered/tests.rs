@@ -227,7 +227,7 @@ fn a_layer_that_cannot_say_its_values_is_named_and_the_others_are_there() {
         [(How::Error, "project:job: the job is gone"), (How::Panic, "project:job: saying its values panicked")]
     {
         let Attempted { draft, failure } = failed("P".into(), "STARTED", how).attempt().unwrap();
-        assert_eq!(failure, Some(Unbuilt(why.into())));
+        assert_eq!(failure.map(Unbuilt::from), Some(Unbuilt(why.into())));
         assert_eq!(
             draft.properties,
             r#"{"project":{"job":{"schedule":"0 0 * * *","steps":["load","train"]},"name":"Churn","uuid":"P"}}"#
@@ -237,11 +237,46 @@ fn a_layer_that_cannot_say_its_values_is_named_and_the_others_are_there() {
 }
 
 #[test]
+fn a_layer_that_panics_when_asked_for_what_it_stands_on_is_named_and_says_its_own() {
+    struct Broken;
+    impl Layer for Broken {
+        const NAME: &'static str = "project:broken";
+        type Parent = Project;
+        fn parent(&self) -> &Project {
+            panic!("the control of a test")
+        }
+        fn fields() -> Vec<FieldDeclaration> {
+            Vec::new()
+        }
+        fn values(&self) -> Result<Values, Unbuilt> {
+            values([("own", 1.into())])
+        }
+    }
+    struct Over(bool, Broken);
+    impl Event for Over {
+        const TYPE: &'static str = "project:broken:over";
+        type Layer = Broken;
+        fn layer(&self) -> &Broken {
+            assert!(self.0, "the control of a test");
+            &self.1
+        }
+    }
+    for (over, who, said) in [
+        (Over(true, Broken), "project:broken", r#"{"project":{"broken":{"own":1}}}"#),
+        (Over(false, Broken), "project:broken:over", r#"{"project":{"broken":{}}}"#),
+    ] {
+        let attempted = over.attempt().unwrap();
+        assert_eq!(attempted.failure.map(|failure| failure.who), Some(who));
+        assert_eq!(attempted.draft.properties, said);
+    }
+}
+
+#[test]
 fn what_failed_or_does_not_fit_is_recorded_notified_and_quarantined_without_telemetry() {
     let snapshot = snapshot(&as_toml());
     let now = Timestamp::from_millis(1_732_000_000_000);
     for (event, why) in [
-        (failed("P".into(), "STARTED", How::Error), "project:job: the job is gone"),
+        (failed("P".into(), "STARTED", How::Error), "`project:job` could not say its values"),
         (failed(Value::Null, "STARTED", How::Not), "/project/uuid: must be a string"),
         (failed("P".into(), "BROKEN", How::Not), "/project/job/status: must be one of \"STARTED\", \"FAILURE\""),
     ] {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::EventType;
 use crate::catalogue::Undeclared;
-use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind};
+use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind, Rule};
 
 const NOW: i64 = 1_732_000_000_000;
 
@@ -102,11 +102,14 @@ fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_ta
         Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
     };
     let now = Timestamp::from_millis(NOW);
-    let attempted =
-        Attempted { draft: draft("a:b", "{}"), failure: Some(crate::catalogue::Unbuilt("project: no".into())) };
+    let failure = Failure { who: "project", why: "the key Ada is not known".into() };
+    let attempted = Attempted { draft: draft("a:b", "{}"), failure: Some(failure) };
     assert!(with(true).prepare(attempted.draft.clone(), now).is_err(), "as it is it does not fit");
     let prepared = with(true).prepare_attempted(attempted.clone(), now).unwrap();
-    assert_eq!((prepared.quarantined.as_deref(), &prepared.owed[..]), (Some("project: no"), &[keeper][..]));
+    assert_eq!(
+        (prepared.quarantined.as_deref(), &prepared.owed[..]),
+        (Some("`project` could not say its values"), &[keeper][..])
+    );
     let told = &prepared.payloads;
     let again = |required| with(required).prepare_again(EventId::new(1, 1, 1), &prepared.facts, told, now);
     assert!(again(true).unwrap_err().contains("/s"));
@@ -167,7 +170,7 @@ fn half_hidden(keeper: crate::SubscriptionId) -> (Snapshot, Attempted) {
     let selector = crate::matching::Selector { wheres, ..Default::default() };
     let target = |id, takes| Target { id: crate::SubscriptionId(id), selector: selector.clone(), takes };
     let targets = vec![target(3, crate::payload::Takes::Notification), target(7, crate::payload::Takes::Telemetry)];
-    let failure = Some(crate::catalogue::Unbuilt("the clock stood still".into()));
+    let failure = Some(Failure { who: "clock", why: "it stood still".into() });
     let attempted = Attempted { draft: draft("a:b", r#"{"n":1,"s":"CANARY"}"#), failure };
     (Snapshot { catalogue, targets, quarantine: Some(keeper), ..silent() }, attempted)
 }
@@ -204,4 +207,46 @@ fn what_is_telemetrys_alone_outlives_the_quarantine_and_reaches_nobody_before() 
 
     let off = Snapshot { telemetry: None, ..snapshot }.rematch(prepared);
     assert_eq!(off.payloads.kept(), None, "switched off meanwhile, nothing is kept to build from");
+}
+
+#[test]
+fn what_was_built_by_the_rules_of_before_leaves_by_those_of_now() {
+    let by = |rule: Option<Rule>| {
+        let mut declarations = Declarations::of_types(if rule.is_some() { &["a:b"] } else { &["a:c"] });
+        let kept = FieldDeclaration { rule: Rule::Keep, ..FieldDeclaration::new("kept", FieldKind::Boolean) };
+        let field =
+            FieldDeclaration { rule: rule.unwrap_or_default(), ..FieldDeclaration::new("b", FieldKind::Boolean) };
+        declarations.events[0].fields = vec![kept, field];
+        let catalogue = Catalogue::compile(&declarations, Undeclared::Accept).unwrap();
+        Snapshot { catalogue, targets: vec![], ..silent() }
+    };
+    let before = by(Some(Rule::Keep));
+    let prepared = before.prepare(draft("a:b", r#"{"b":true,"kept":true}"#), Timestamp::from_millis(NOW)).unwrap();
+    let after = |snapshot: &Snapshot| snapshot.rematch(prepared.clone()).payloads;
+    assert_eq!(after(&before), prepared.payloads, "the control: the same rules");
+    let dropped = after(&by(Some(Rule::Drop)));
+    let body = dropped.told_to_analytics().unwrap().body;
+    assert_eq!(body, r#"{"event":"a:b","event_properties":{"kept":true},"derived_properties":{}}"#);
+    assert_eq!(dropped.notification(), prepared.payloads.notification());
+    assert_eq!(after(&by(None)).told_to_analytics(), None, "the type is gone");
+    let day = TelemetryPolicy { time_grain: Duration::from_secs(24 * 60 * 60) };
+    let coarser = after(&Snapshot { telemetry: Some(day), ..by(Some(Rule::Keep)) });
+    assert_eq!(coarser.told_to_analytics().unwrap().at, Timestamp::parse("2024-11-19T00:00:00Z").unwrap());
+}
+
+#[test]
+fn the_same_key_of_a_relayed_event_is_another_key() {
+    let now = Timestamp::from_millis(NOW);
+    let mut own = draft("a:b", "{}");
+    own.idempotency_key = Some("order-1".into());
+    let relayed = RelayDraft {
+        event_type: own.event_type.clone(),
+        properties: Value::Object(serde_json::Map::new()),
+        derived_properties: Value::Object(serde_json::Map::new()),
+        idempotency_key: own.idempotency_key.clone(),
+        tenant: None,
+    };
+    let brought = || silent().prepare_relayed(relayed.clone(), now).unwrap().prepared.idempotency.unwrap();
+    assert_ne!(silent().prepare(own, now).unwrap().idempotency.unwrap().key, brought().key);
+    assert_eq!(brought(), brought(), "the control: the relay's own repetition is one");
 }

@@ -40,10 +40,15 @@ fn kept(spot: &Spot, value: &Value) -> Option<Value> {
 fn rounded(field: &FieldDeclaration, value: &Value) -> Value {
     match (field.kind, value.as_f64(), grid(field)) {
         (FieldKind::Number, Some(n), Some((least, most, scale))) => {
-            json!(((n * scale).round() / scale).clamp(least, most))
+            written(((n * scale).round() / scale).clamp(least, most))
         }
         _ => value.clone(),
     }
+}
+
+/// A whole number has no fraction where it leaves, however it was written.
+fn written(n: f64) -> Value {
+    if n.fract() == 0.0 && n.abs() < 1e15 { json!(n as i64) } else { json!(n) }
 }
 
 /// Where a field stands.
@@ -128,7 +133,7 @@ fn measure(field: &FieldDeclaration, place: &Place<'_>, found: &[&Value]) -> Opt
         Rule::Sum => {
             let (_, _, scale) = grid(field)?;
             let steps = found.iter().filter_map(|value| value.as_f64()).map(|n| (n * scale).round() as i64);
-            ("_sum", json!(steps.sum::<i64>() as f64 / scale))
+            ("_sum", written(steps.sum::<i64>() as f64 / scale))
         }
         Rule::CountBy => {
             let known = |word: &str| field.values.iter().any(|value| value.as_str() == Some(word));

@@ -7,6 +7,7 @@ use posthaste_events::Timestamp;
 use posthaste_events::builtin::{ALL, News, test_of};
 use posthaste_events::catalogue::declare::{Audience, FieldKind, Rule};
 use posthaste_events::catalogue::{Declared, ListedField};
+use posthaste_events::matching::Selector;
 use posthaste_events::payload::Takes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -118,21 +119,23 @@ pub(super) fn explained(config: &Config, event_type: &EventType) -> Explained {
             .subscriptions
             .iter()
             .filter(|s| takes(s.parsed.takes))
-            .filter_map(|s| receiver(s, name))
+            .filter_map(|s| receiver(s, name, declared))
             .collect(),
         notification: (!silent).then(|| told(name, declared)),
         telemetry: telemetry.map(|grain| leaving(event_type, declared, grain)),
     }
 }
 
-fn receiver(subscription: &Subscription, event_type: &str) -> Option<Receiver> {
+fn receiver(subscription: &Subscription, event_type: &str, declared: Option<&Declared>) -> Option<Receiver> {
     // As it was written, without what comes from the environment or a file.
     let shown = Value::Object(subscription.shown.clone());
     let sets: Vec<&Value> = match shown.get("match").and_then(Value::as_array) {
         Some(sets) => sets.iter().collect(),
         None => vec![&shown],
     };
-    let wanting = subscription.selectors.iter().enumerate().filter(|(_, s)| s.wants_type(event_type));
+    // No event of the type meets a condition on a path that it lacks.
+    let met = |s: &Selector| declared.is_none_or(|declared| s.wheres.iter().all(|w| declared.reaches(&w.path)));
+    let wanting = subscription.selectors.iter().enumerate().filter(|(_, s)| s.wants_type(event_type) && met(s));
     let when: Vec<_> = wanting.map(|(at, _)| sets.get(at).map(|set| conditions(set)).unwrap_or_default()).collect();
     (!when.is_empty()).then(|| Receiver {
         subscription: subscription.name.clone(),
@@ -154,17 +157,10 @@ fn told(name: &str, declared: Option<&Declared>) -> Told {
             open: false,
             fields: declared.fields().into_iter().filter(|field| field.told).map(field).collect(),
             schema: Some(declared.schema()),
-            example: declared.example.as_ref().map(|example| notified(declared, example)),
+            example: declared.told_example(),
         },
         None => Told { open: true, fields: Vec::new(), schema: None, example: ours(name) },
     }
-}
-
-/// What is told of an example.
-fn notified(declared: &Declared, example: &Map<String, Value>) -> Value {
-    let example = Value::Object(example.clone());
-    let text = example.to_string();
-    serde_json::from_str(&declared.notification(&example, &text)).unwrap_or(example)
 }
 
 /// The data of one of the daemon's own, for example.

@@ -62,7 +62,12 @@ fn walk(schema: &Value, path: String, places: &Places, found: &mut Vec<Leaf>) {
         (Some(properties), _) if place.is_none() => {
             properties.iter().for_each(|(name, inner)| walk(inner, below(name), places, found));
         }
-        (None, Some(items)) if place.is_none() => walk(items, below("*"), places, found),
+        (None, Some(items)) if place.is_none() => {
+            // Every entry keeps its place, so that their number leaves too.
+            let values = "how many entries".to_owned();
+            found.push(Leaf { path: path.clone(), values, rule: None, of: None, description: None });
+            walk(items, below("*"), places, found);
+        }
         _ => found.push(Leaf {
             values: in_words(schema),
             rule: place.map(|(rule, _)| *rule),

@@ -66,7 +66,7 @@ fn notification(told: &Told, lines: &mut Vec<String>) {
         lines.extend(["| field | is | means |".to_owned(), "| --- | --- | --- |".to_owned()]);
         lines.extend(told.fields.iter().map(|field| {
             let means = field.description.as_deref().unwrap_or_default();
-            format!("| `{}` | {} | {} |", field.path, escaped(&text::field(field)), escaped(means))
+            format!("| {} | {} | {} |", cell(&field.path), escaped(&text::field(field)), escaped(means))
         }));
     }
     // On one line: what people are told is not what this page is read for.
@@ -81,10 +81,13 @@ fn telemetry(leaving: &Leaving, lines: &mut Vec<String>) {
         lines.extend(["| leaves | is |".to_owned(), "| --- | --- |".to_owned()]);
     }
     for (part, leaves) in parts {
-        lines.extend(leaves.iter().map(|leaf| format!("| `{part}.{}` | {} |", leaf.path, escaped(&text::leaf(leaf)))));
+        lines.extend(leaves.iter().map(|leaf| {
+            let path = cell(&format!("{part}.{}", leaf.path));
+            format!("| {path} | {} |", escaped(&text::leaf(leaf)))
+        }));
     }
     if !leaving.dropped.is_empty() {
-        let dropped = leaving.dropped.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>();
+        let dropped = leaving.dropped.iter().map(|path| code(path)).collect::<Vec<_>>();
         lines.extend([String::new(), format!("Nothing leaves of {}.", dropped.join(", "))]);
     }
     example(leaving.example.as_ref().and_then(|leaves| serde_json::to_string_pretty(leaves).ok()), lines);
@@ -96,6 +99,21 @@ fn example(text: Option<String>, lines: &mut Vec<String>) {
     // A string of JSON has no line breaks of its own, so nothing within ends the block.
     lines.extend(text.lines().map(str::to_owned));
     lines.push("```".to_owned());
+}
+
+/// A path as code within a cell of a table, which its `|` would end.
+fn cell(path: &str) -> String {
+    code(path).replace('|', "\\|")
+}
+
+/// A path as code, between more backticks than it has in a row.
+fn code(path: &str) -> String {
+    let path = plain(path);
+    let most = path.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(most + 1);
+    // A backtick beside the fence would belong to it.
+    let space = if path.starts_with('`') || path.ends_with('`') { " " } else { "" };
+    format!("{fence}{space}{path}{space}{fence}")
 }
 
 /// Text that says nothing to Markdown.

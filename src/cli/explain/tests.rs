@@ -102,6 +102,62 @@ fn json_is_an_object_a_line_with_both_schemas() {
     assert_eq!(failed["telemetry"]["dropped"], json!(["project.name", "project.uuid"]));
 }
 
+/// A configuration of these subscriptions' sets, on a console each, and of this catalogue.
+fn small(sets: &[&str], catalogue: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let one = |(n, set): (usize, &&str)| format!("[[subscription]]\nname = \"s{n}\"\ndeliveree = \"console\"\n{set}\n");
+    std::fs::write(&file, sets.iter().enumerate().map(one).collect::<String>()).unwrap();
+    std::fs::write(folder.path().join("events.toml"), catalogue).unwrap();
+    config::load(&file, &Env::new()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+#[test]
+fn who_asks_for_a_path_that_a_type_lacks_is_no_receiver_of_it() {
+    let catalogue =
+        "[event.\"a:x\"]\nfields.x = { type = \"string\" }\n[event.\"a:y\"]\nfields.y = { type = \"string\" }\n";
+    let either = "[[subscription.match]]\nwhere = { x = \"1\" }\n[[subscription.match]]\nwhere = { y = \"1\" }";
+    let config = small(&["where = { x = \"1\" }", either, "events = [\"a:*\"]"], catalogue);
+    let receivers = |name: &str| -> Vec<(String, Value)> {
+        let of = gather::explained(&config, &EventType::parse(name).unwrap()).receivers;
+        of.into_iter().map(|r| (r.subscription, json!(r.when))).collect()
+    };
+    let named = |n: u32, when: Value| (format!("s{n}"), when);
+    let [x, y] = ["x", "y"].map(|path| json!([{"where": {path: "1"}}]));
+    assert_eq!(receivers("a:x"), [named(0, x.clone()), named(1, x), named(2, json!([{}]))]);
+    assert_eq!(receivers("a:y"), [named(1, y), named(2, json!([{}]))]);
+}
+
+#[test]
+fn the_length_of_a_list_whose_entries_are_kept_is_said_to_leave() {
+    let kept =
+        "fields.list = { type = \"array\" }\nfields.\"list.*.kind\" = { type = \"boolean\", telemetry = \"keep\" }";
+    let config = small(&[], &format!("[event.\"a:x\"]\n{kept}\n"));
+    let leaving = gather::explained(&config, &EventType::parse("a:x").unwrap()).telemetry.unwrap();
+    let leaves: Vec<_> = leaving.event_properties.iter().map(|leaf| (&*leaf.path, &*leaf.values)).collect();
+    assert_eq!(leaves, [("list", "how many entries"), ("list.*.kind", "boolean")]);
+    assert!(leaving.dropped.is_empty(), "{:?}", leaving.dropped);
+    // So it is: of entries without a kind their number is all that is left.
+    let declared = config.catalogue.get(&EventType::parse("a:x").unwrap()).unwrap();
+    let built = declared.telemetry(&EventType::parse("a:x").unwrap(), &json!({"list": [{}, {}]})).unwrap();
+    assert!(built.contains("[{},{}]"), "{built}");
+}
+
+#[test]
+fn a_path_with_signs_of_markdown_stays_within_its_cell() {
+    let catalogue = "[event.\"a:x\"]\nfields.\"a|b\" = { type = \"boolean\", telemetry = \"keep\" }\n\
+                     fields.\"`c``d\" = { type = \"string\" }\n";
+    let page = printed(&small(&[], catalogue), Some("a:x"), Format::Markdown);
+    for line in [
+        r"| `a\|b` |",
+        "| ``` `c``d ``` | string |",
+        r"| `event_properties.a\|b` |",
+        "Nothing leaves of ``` `c``d ```.",
+    ] {
+        assert!(page.contains(line), "{line} in {page}");
+    }
+}
+
 #[test]
 fn no_dropped_value_and_no_name_of_data_is_in_what_is_said_to_leave() {
     let config = config("reject");

@@ -100,7 +100,7 @@ fn notification(told: &Told, lines: &mut Vec<String>) {
         "  notification:".to_owned()
     });
     let width = widest(told.fields.iter().map(|f| &f.path));
-    lines.extend(told.fields.iter().map(|f| format!("    {:width$}  {}", f.path, field(f))));
+    lines.extend(told.fields.iter().map(|f| format!("    {:width$}  {}", plain(&f.path), field(f))));
     lines.extend(told.example.as_ref().map(|example| format!("    example: {}", plain(&example.to_string()))));
 }
 
@@ -135,9 +135,9 @@ fn telemetry(leaving: &Leaving, lines: &mut Vec<String>) {
         "  telemetry, all that leaves:".to_owned()
     });
     let width = widest(written.iter().map(|(path, _)| path));
-    lines.extend(written.into_iter().map(|(path, what)| format!("    {path:width$}  {what}")));
+    lines.extend(written.into_iter().map(|(path, what)| format!("    {:width$}  {what}", plain(&path))));
     if !leaving.dropped.is_empty() {
-        lines.push(format!("    nothing of: {}", leaving.dropped.join(", ")));
+        lines.push(format!("    nothing of: {}", plain(&leaving.dropped.join(", "))));
     }
     lines.extend(leaving.example.as_ref().map(|example| format!("    example: {}", plain(&example.to_string()))));
 }

@@ -2,7 +2,7 @@
 
 use super::super::problem::{Place, Problems};
 use super::super::section::Section;
-use posthaste_events::catalogue::declare::Fault;
+use posthaste_events::catalogue::declare::{Fault, FieldDeclaration};
 
 /// The places of everything in a [`Declarations`](posthaste_events::catalogue::declare::Declarations), in its order.
 #[derive(Debug, Default)]
@@ -33,6 +33,14 @@ impl Spot {
         let keys = section.keys().map(|e| (e.key.clone(), e.place.clone())).collect();
         let (scope, place) = (section.scope.clone(), section.place.clone());
         Self { scope, place, keys, fields: Vec::new(), broken: false }
+    }
+
+    /// A layer or type that is declared in Rust.
+    pub(super) fn in_rust(word: &str, name: &str, fields: &[FieldDeclaration], place: &Place) -> Self {
+        let whole = format!("{word} {name:?}, declared in Rust");
+        let spot = |scope| Self { scope, place: place.clone(), keys: Vec::new(), fields: Vec::new(), broken: false };
+        let fields = fields.iter().map(|field| spot(format!("{whole}: field {:?}", field.path))).collect();
+        Self { fields, ..spot(whole) }
     }
 
     /// Whether something of it or of one of its fields could not be read.

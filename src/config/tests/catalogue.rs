@@ -3,7 +3,7 @@
 use super::*;
 use posthaste_events::EventType;
 use posthaste_events::catalogue::Undeclared;
-use posthaste_events::catalogue::declare::Audience;
+use posthaste_events::catalogue::declare::{Audience, EventDeclaration, FieldDeclaration, FieldKind, LayerDeclaration};
 
 /// Loads the good configuration with this as its catalogue.
 pub(super) fn load_catalogue(events: &str) -> Result<Config, Vec<Problem>> {
@@ -218,4 +218,74 @@ fn a_type_and_a_layer_stand_in_one_file_only_and_are_seen_from_every_other() {
     let config = load("[event.\"a:b\"]\n", "[layer.a]\nfields.x = { type = \"string\" }\n").unwrap();
     let name = EventType::parse("a:b").unwrap();
     assert_eq!(config.catalogue.get(&name).unwrap().layer.as_deref(), Some("a"));
+}
+
+/// A layer and a type on it, as Rust declares them.
+fn in_rust(layer: &str, fields: &[(&str, FieldKind)], event: &str) -> Declarations {
+    let fields = fields.iter().map(|(path, kind)| FieldDeclaration::new(*path, *kind)).collect();
+    let layer = LayerDeclaration { name: layer.to_owned(), fields, ..LayerDeclaration::default() };
+    let event = EventDeclaration { name: event.to_owned(), ..EventDeclaration::default() };
+    Declarations { layers: vec![layer], events: vec![event] }
+}
+
+fn load_both(toml: &str, declared: &Declarations, condition: &str) -> Result<Config, Vec<Problem>> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("events.toml"), toml).unwrap();
+    let text = with("files = []", "files = [\"events.toml\"]").replace("timeout = \"2s\"", condition);
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    load_declared(&file, &Env::new(), &Kinds::built_in(), declared)
+}
+
+const PROJECT: &str = "[layer.project]\nfields.name = { type = \"string\" }\nfields.size = { type = \"integer\" }\n\
+                       [event.\"project:created\"]\n";
+
+#[test]
+fn types_declared_in_rust_and_in_files_are_one_catalogue_that_conditions_are_held_against() {
+    // The same layer, in another order.
+    let fields = [("size", FieldKind::Integer), ("name", FieldKind::String)];
+    let declared = in_rust("project", &fields, "project:deleted");
+    let config = load_both(PROJECT, &declared, "where = { \"project.name\" = \"x\" }")
+        .unwrap_or_else(|p| panic!("{}", told(&p)));
+    let names: Vec<_> = config.catalogue.types().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["project:created", "project:deleted"]);
+    assert_eq!(config.catalogue.types().filter(|(_, t)| t.layer.as_deref() == Some("project")).count(), 2);
+    let wrong = "where = { \"project.nam\" = \"x\" }";
+    for declared in [&declared, &Declarations::default()] {
+        let problems = load_both(PROJECT, declared, wrong).unwrap_err();
+        assert!(problems.len() == 1 && told(&problems).contains("did you mean `project.name`?"), "{}", told(&problems));
+    }
+    // Rust says the parent, and a file need not.
+    let toml = format!("{PROJECT}[layer.\"project:job\"]\nfields.n = {{ type = \"integer\" }}\n");
+    let mut job = in_rust("project:job", &[("n", FieldKind::Integer)], "project:job:ended");
+    job.layers[0].parent = Some("project".to_owned());
+    assert!(load_both(&toml, &job, "").is_ok());
+    // What only Rust declares is known to conditions too.
+    let other = in_rust("project:job", &[("n", FieldKind::Integer)], "project:job:ended");
+    assert!(load_both(PROJECT, &other, "where = { \"project.job.n\" = 1 }").is_ok());
+    assert!(load_both(PROJECT, &Declarations::default(), "where = { \"project.job.n\" = 1 }").is_err());
+}
+
+#[test]
+fn what_is_wrong_with_a_declaration_in_rust_is_a_problem_of_the_catalogue() {
+    let fields = [("name", FieldKind::String)];
+    for (declared, words) in [
+        (in_rust("project", &fields, "project:deleted"), ["layer \"project\", declared in Rust", "is declared twice"]),
+        (
+            in_rust("other", &fields, "project:created"),
+            ["event \"project:created\", declared in Rust", "is declared twice"],
+        ),
+        (in_rust("other", &fields, "posthaste:mine"), ["event \"posthaste:mine\"", "the daemon's own"]),
+        (
+            in_rust("other", &[("a..b", FieldKind::String)], "other:x"),
+            ["layer \"other\", declared in Rust", "\"a..b\""],
+        ),
+    ] {
+        let problems = load_both(PROJECT, &declared, "").unwrap_err();
+        let told = told(&problems);
+        assert_eq!(problems.len(), 1, "{told}");
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+        let line = GOOD.lines().position(|line| line == "[catalogue]").unwrap() + 1;
+        assert!(told.contains(&format!("config.toml:{line}: ")), "{told}");
+    }
 }

@@ -135,8 +135,106 @@ fn where_nothing_is_declared_and_all_is_accepted_any_path_may_stand() {
     assert!(load_set(&set("other:**"), "accept").is_ok());
     assert!(load_set(&set("other:x"), "accept").is_ok());
     assert!(load_set(&set("other:x"), "reject").is_err());
-    // What is declared is known.
-    assert!(load_set(&set("project:**"), "accept").is_err());
+    // What is declared and named is known; by a pattern others may come.
+    assert!(load_set(&set("project:created"), "accept").is_err());
+    assert!(load_set(&set("project:**"), "reject").is_err());
+    assert!(load_set(&set("project:**"), "accept").is_ok());
+    assert!(load_set("where = { \"anything.at.all\" = 1 }", "accept").is_ok());
+    assert!(load_set("where = { \"anything.at.all\" = 1 }", "reject").is_err());
+    // A condition on a declared path is held against it all the same.
+    let problems = load_set("where = { \"project.size\" = \"3\", \"anything\" = 1 }", "accept").unwrap_err();
+    assert!(problems.len() == 1 && told(&problems).contains("yet a whole number"), "{}", told(&problems));
+}
+
+/// Two subscriptions that get telemetry, by this set.
+fn load_telemetry(set: &str, events: &str) -> Result<Config, Vec<Problem>> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("events.toml"), events).unwrap();
+    let console = "name = \"screen\"\ndeliveree = \"console\"\npayload = \"telemetry\"";
+    let file = "name = \"file\"\ndeliveree = \"analytics\"\nbackend = \"file\"\npath = \"out\"";
+    let text = [console, file].map(|one| format!("[[subscription]]\n{one}\n{set}\n")).concat();
+    load_in(folder.path(), &format!("[catalogue]\nfiles = [\"events.toml\"]\n{text}"), &[])
+}
+
+const KEPT: &str = r#"
+[layer."project"]
+fields.uuid = { type = "string", identity = true }
+fields.open = { type = "boolean", telemetry = "keep" }
+fields.size = { type = "integer", minimum = 0, maximum = 9, telemetry = "keep" }
+fields.part = { type = "number", minimum = 0, maximum = 9, telemetry = "keep" }
+fields.kind = { type = "string", values = ["a", "b"], telemetry = "count-by" }
+fields.free = { type = "object", telemetry = "count" }
+[event."project:created"]
+fields.how = { type = "string", values = ["copied", "new"], telemetry = "keep" }
+[event."project:deleted"]
+fields.how = { type = "string" }
+"#;
+
+#[test]
+fn telemetry_is_chosen_by_what_leaves_alone() {
+    for set in [
+        "where = { \"project.open\" = true, \"project.size\" = 3 }",
+        "events = [\"project:created\"]\nwhere = { project.how = \"new\" }",
+        "filter = \"type != 'project:created' || type.endsWith('d')\"",
+        "tenant = \"acme\"",
+        "events = [\"posthaste:**\"]",
+    ] {
+        load_telemetry(set, KEPT).unwrap_or_else(|p| panic!("{set}: {}", told(&p)));
+    }
+}
+
+#[test]
+fn telemetry_chosen_by_what_does_not_leave_is_refused() {
+    for (set, words) in [
+        (
+            "where = { \"project.uuid\" = \"p\" }",
+            ["where: \"project.uuid\" = \"p\"", "leave as it is of \"project:created\""],
+        ),
+        ("where = { project = { uuid = \"p\" } }", ["\"project.uuid\" = \"p\"", "\"keep\""]),
+        // It leaves rounded.
+        ("where = { \"project.part\" = 0.123456789 }", ["\"project.part\"", "not rounded"]),
+        ("where = { \"project.kind\" = \"a\" }", ["\"project.kind\"", "does not leave as it is"]),
+        // It is kept of one type and dropped of another.
+        ("where = { \"project.how\" = \"new\" }", ["\"project.how\"", "of \"project:deleted\""]),
+        (
+            "[[subscription.match]]\nevents = [\"project:created\"]\n[[subscription.match]]\nwhere = { project.uuid = \"p\" }",
+            ["\"project.uuid\"", "\"project:created\""],
+        ),
+        (
+            "events = [\"posthaste:delivery:dead\"]\nwhere = { subscription = \"ops\" }",
+            ["\"subscription\"", "the daemon's own"],
+        ),
+        ("filter = \"data.project.name == 'Ada'\"", ["filter = \"data.project", "by `data`, which does not leave"]),
+        ("filter = \"type == 'a:b' && (key == 'k' || tenant == 't')\"", ["`key`", "`tenant`"]),
+        ("[[subscription.match]]\nfilter = \"has(data.project)\"", ["filter", "over `type` alone"]),
+    ] {
+        let problems = load_telemetry(set, KEPT).expect_err(set);
+        let told = told(&problems);
+        assert_eq!(problems.len(), 2, "{set}: {told}");
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+        // Each is named at its line.
+        let key = if set.contains("filter") { "filter" } else { "where" };
+        let line = 7 + set.lines().position(|line| line.starts_with(key)).unwrap();
+        assert!(problems[0].to_string().contains(&format!("config.toml:{line}: ")), "{line}: {told}");
+    }
+    // People are told all of it.
+    assert!(load_where("[\"project:created\"]", "{ \"project.uuid\" = \"p\" }").is_ok());
+}
+
+#[test]
+fn what_is_free_inside_chooses_no_telemetry_where_any_path_may_stand() {
+    let events = format!("{KEPT}[layer.\"other\"]\n");
+    for (undeclared, path, good) in
+        [("accept", "project.free.x", false), ("accept", "anything", true), ("reject", "project.free.x", false)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("events.toml"), &events).unwrap();
+        let text = format!(
+            "[catalogue]\nfiles = [\"events.toml\"]\nundeclared = \"{undeclared}\"\n[[subscription]]\nname = \"s\"\n\
+             deliveree = \"console\"\npayload = \"telemetry\"\nwhere = {{ \"{path}\" = 1 }}\n"
+        );
+        assert_eq!(load_in(folder.path(), &text, &[]).is_ok(), good, "{undeclared} {path}");
+    }
 }
 
 #[test]

@@ -28,12 +28,32 @@ async fn a_type_has_all_that_its_readers_need() {
     let shown = stage.get("/v1/event-types/shop:order:placed").await.json();
     let mut names: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
-    let fields = ["audience", "example", "filters", "layer", "retired", "schema", "telemetry_schema", "title", "type"];
+    let fields = [
+        "audience",
+        "example",
+        "filters",
+        "layer",
+        "properties_example",
+        "properties_schema",
+        "retired",
+        "schema",
+        "telemetry_schema",
+        "title",
+        "type",
+    ];
     assert_eq!(names, fields);
     assert_eq!((&shown["title"], &shown["retired"]), (&json!("A customer placed an order"), &json!(false)));
     assert_eq!(shown["example"]["shop"]["order"]["uuid"], "o-1");
     assert_eq!(shown["audience"], "all");
     assert!(shown["schema"].is_object() && shown["telemetry_schema"].is_object());
+    // Each example fits the schema beside it: the properties have a field that only analytics gets.
+    for (schema, example, other) in
+        [("schema", "example", "properties_example"), ("properties_schema", "properties_example", "nothing")]
+    {
+        let schema = jsonschema::validator_for(&shown[schema]).unwrap();
+        assert!(schema.is_valid(&shown[example]) && !schema.is_valid(&shown[other]), "{example}: {shown}");
+    }
+    assert_eq!(shown["properties_example"]["shop"]["order"]["guest"], true);
     let listed = stage.get("/v1/event-types").await.json();
     assert!(listed["data"].as_array().unwrap().contains(&shown), "the same as in the list");
 

@@ -271,7 +271,7 @@ impl Handler<RecordTelemetry> for Trouble {
     type Result = MessageResult<RecordTelemetry>;
 
     fn handle(&mut self, _: RecordTelemetry, _: &mut Self::Context) -> Self::Result {
-        let answer: Result<Vec<Recorded>, RecordError> = Err((self.0)());
+        let answer: Result<Vec<Sent>, NotSent> = Err((self.0)().into());
         MessageResult(answer)
     }
 }

@@ -115,6 +115,25 @@ async fn an_idempotency_key_records_once_and_another_event_is_a_conflict() {
 }
 
 #[actix_web::test]
+async fn a_relayed_event_takes_no_key_from_an_application_nor_the_other_way_round() {
+    let stage = Stage::open().await;
+    let own = |key: &str| {
+        let body = json!({"type": "b:c", "idempotency_key": key}).to_string();
+        TestRequest::post().uri("/v1/events").append_header(JSON).set_payload(body)
+    };
+    let brought = |key: &str| post(&json!({"event": "a:b"})).append_header(("idempotency-key", key.to_owned()));
+    for (key, relayed_first) in [("order-1", true), ("order-2", false)] {
+        let (first, second) = if relayed_first { (brought(key), own(key)) } else { (own(key), brought(key)) };
+        for answer in [stage.send(first).await, stage.send(second).await] {
+            assert_eq!((answer.status, &answer.json()["duplicate"]), (202, &json!(false)), "{key} {answer:?}");
+        }
+        let again = stage.send(own(key)).await;
+        assert_eq!((again.status, &again.json()["duplicate"]), (202, &json!(true)), "the control: {again:?}");
+    }
+    assert_eq!(stage.count().await, 4);
+}
+
+#[actix_web::test]
 async fn with_telemetry_off_nothing_is_recorded_and_the_answer_is_204() {
     let stage = Stage::with(tokens(), None, Vec::new()).await;
     let answer = stage.send(with_token(post(&json!({"event": "a:b"})), "relay")).await;

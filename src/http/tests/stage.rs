@@ -102,6 +102,12 @@ impl Stage {
         Self { shared, engine: None }
     }
 
+    /// What it answers by from now on: the same engine, seen through another catalogue.
+    pub(super) fn see_by(&mut self, snapshot: Arc<Snapshot>) {
+        let engine = self.engine.as_ref().unwrap();
+        self.shared = shared(Desk::of(&engine.registry), Arc::new(move || Arc::clone(&snapshot)), Access::default());
+    }
+
     pub(super) async fn send(&self, request: TestRequest) -> Answer {
         let service = init_service(routed(self.shared.clone())).await;
         let response = service.call(request.to_request()).await.unwrap();
@@ -203,6 +209,7 @@ pub(super) fn catalogue() -> Catalogue {
         FieldDeclaration { rule: Rule::Count, ..field("lines", FieldKind::Array) },
         FieldDeclaration { sensitive: true, ..field("lines.*.note", FieldKind::String) },
         field("lines.*.total", FieldKind::Number),
+        FieldDeclaration { audience: Audience::Telemetry, rule: Rule::Keep, ..field("guest", FieldKind::Boolean) },
     ];
     let event = |name: &str, fields: Vec<FieldDeclaration>| EventDeclaration {
         name: name.to_owned(),
@@ -210,7 +217,8 @@ pub(super) fn catalogue() -> Catalogue {
         ..EventDeclaration::default()
     };
     let plain = [("n", FieldKind::Number), ("s", FieldKind::String), ("deep", FieldKind::Array)];
-    let example = serde_json::json!({"shop": {"order": {"uuid": "o-1", "customer": "Ada", "currency": "EUR"}}});
+    let example =
+        serde_json::json!({"shop": {"order": {"uuid": "o-1", "customer": "Ada", "currency": "EUR", "guest": true}}});
     let declarations = Declarations {
         layers: vec![
             LayerDeclaration { name: "shop".into(), fields: vec![words("region", &["eu"])], ..Default::default() },

@@ -239,7 +239,7 @@ fn keep_18_the_wait_doubles_from_failure_to_failure_and_the_id_stays() -> Result
 }
 
 /// The seconds of the day of a time such as `2026-11-24T22:19:37.123Z`, whichever day.
-fn seconds(time: &str) -> Result<f64> {
+pub(super) fn seconds(time: &str) -> Result<f64> {
     let clock = time.split('T').nth(1).context("a time")?.trim_end_matches('Z');
     let parts = clock.split(':').map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
     Ok(parts.iter().fold(0.0, |sum, part| sum * 60.0 + part))

@@ -2,6 +2,7 @@
 //! kept or mended, by its number in the reference.
 
 mod behaviours;
+mod bounded;
 mod definition;
 mod faithful;
 mod listed;
@@ -9,5 +10,6 @@ mod made;
 mod model;
 pub(crate) mod platform;
 mod played;
+mod received;
 mod relayed;
 mod worked;

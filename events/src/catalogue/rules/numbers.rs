@@ -92,8 +92,11 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Size::Whole(n) => write!(f, "{n}"),
-            // As serde_json writes it; a number that is not finite is never made.
-            Size::Real(n) => write!(f, "{}", Number::from_f64(n).unwrap_or_else(|| 0.into())),
+            // As serde_json writes it, a whole one without a fraction; a number that is not finite is never made.
+            Size::Real(n) => {
+                let text = Number::from_f64(n).unwrap_or_else(|| 0.into()).to_string();
+                f.write_str(text.strip_suffix(".0").unwrap_or(&text))
+            }
         }
     }
 }

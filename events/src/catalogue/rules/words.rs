@@ -18,9 +18,10 @@ impl Word {
         Self { raw: text.into(), json: serde_json::Value::from(text).to_string().into() }
     }
 
-    /// A declared number, which leaves as it was declared.
+    /// A declared number, which leaves as it was declared; a whole one without a fraction, as any other that leaves.
     pub(super) fn number(number: &Number) -> Self {
-        let text = number.to_string().into_boxed_str();
+        let text = number.to_string();
+        let text: Box<str> = text.strip_suffix(".0").unwrap_or(&text).into();
         Self { raw: text.clone(), json: text }
     }
 

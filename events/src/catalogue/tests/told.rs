@@ -119,6 +119,33 @@ fn at_most_a_hundred_misfits_are_listed_and_no_pointer_is_long() {
 }
 
 #[test]
+fn what_is_kept_of_a_misfit_names_nothing_that_a_caller_named() {
+    let sensitive = FieldDeclaration { sensitive: true, ..field("secret", Object) };
+    let t = of(vec![
+        field("a/b.n", Integer),
+        field("services.*.n", Integer),
+        sensitive,
+        field("secret.inner", Integer),
+        field("list", Array),
+        field("list.*", Integer),
+    ]);
+    let told = |properties: Value| get(&t, "t").told_misfit(&properties).unwrap_or_default();
+    for (properties, expected) in [
+        (json!({ "a/b": { "n": "x" } }), "/a~1b/n: must be an integer"),
+        (json!({ "a/b": { "Ada": 1 } }), "/a~1b/…: is not declared; the catalogue declares `n`"),
+        (json!({ "services": { "Ada": { "n": "x" } } }), "/services/…: must be an integer"),
+        (json!({ "services": { "Ada": { "Bob": 1 } } }), "/services/…: is not declared; the catalogue declares `n`"),
+        (json!({ "secret": { "inner": "x" } }), "/secret/…: must be an integer"),
+        (json!({ "secret": { "Ada": 1 } }), "/secret/…: is not declared; the catalogue declares `inner`"),
+        (json!({ "list": ["x"] }), "/list/…: must be an integer"),
+        (json!({ "list": 1 }), "/list: must be an array"),
+        (json!({}), ""),
+    ] {
+        assert_eq!(told(properties), expected);
+    }
+}
+
+#[test]
 fn what_is_for_telemetry_alone_is_cut_out_and_the_rest_stays_as_it_was_written() {
     let hidden = |path: &str, kind| FieldDeclaration { audience: Audience::Telemetry, ..field(path, kind) };
     let catalogue = of(vec![
@@ -196,4 +223,90 @@ fn masks_reach_under_entries_and_cover_objects_whole() {
     // What is older than the catalogue, and fits it no more.
     let mut odd = json!({"steps": "x", "unknown": 1});
     assert!(!catalogue.mask(&event_type, &mut odd));
+}
+
+#[test]
+fn of_a_type_that_is_gone_every_value_is_masked() {
+    let gone = EventType::parse("renamed:since").unwrap();
+    let data = json!({"user": {"name": "Ada"}, "n": 1, "none": null});
+    let mut shown = data.clone();
+    assert!(of(vec![]).mask(&gone, &mut shown));
+    assert_eq!(shown, json!({"user": "…", "n": "…", "none": "…"}));
+    assert!(!of(vec![]).mask(&gone, &mut json!({})));
+    // The daemon's own are declared nowhere, nor is what is taken undeclared.
+    let open = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
+    let ours = EventType::parse("posthaste:delivery:dead").unwrap();
+    for (catalogue, event_type) in [(of(vec![]), ours), (open, gone)] {
+        let mut shown = data.clone();
+        assert!(!catalogue.mask(&event_type, &mut shown));
+        assert_eq!(shown, data);
+    }
+}
+
+#[test]
+fn a_path_is_reached_where_a_notification_may_have_a_scalar() {
+    let hidden = FieldDeclaration { audience: Audience::Telemetry, ..field("hidden", Text) };
+    let catalogue = of(vec![
+        field("a.b", Text),
+        field("free", Object),
+        field("list", Array),
+        field("each.*.n", Number),
+        field("array", Array),
+        field("array.*.n", Number),
+        hidden,
+    ]);
+    let reaches = |path: &str| {
+        let path: Vec<_> = path.split('.').map(str::to_owned).collect();
+        get(&catalogue, "t").reaches(&path)
+    };
+    for path in ["a.b", "free.x", "free.x.y", "each.some.n"] {
+        assert!(reaches(path), "{path}");
+    }
+    for path in ["a", "a.c", "a.b.c", "free", "list.0", "each.some", "each.some.m", "array.0.n", "hidden", "x"] {
+        assert!(!reaches(path), "{path}");
+    }
+}
+
+#[test]
+fn what_leaves_as_it_is_is_kept_and_what_is_rounded_is_not() {
+    let kept = |path: &str, kind, rule| FieldDeclaration {
+        rule,
+        minimum: Some(0.into()),
+        maximum: Some(10.into()),
+        ..field(path, kind)
+    };
+    let catalogue = of(vec![
+        FieldDeclaration { rule: Rule::Keep, ..field("flag", Boolean) },
+        kept("whole", Integer, Rule::Keep),
+        kept("rounded", Number, Rule::Keep),
+        kept("summed", Integer, Rule::Sum),
+        FieldDeclaration { rule: Rule::Keep, values: vec!["a".into()], ..field("word", Text) },
+        FieldDeclaration { rule: Rule::CountBy, values: vec!["a".into()], ..field("counted", Text) },
+        field("text", Text),
+    ]);
+    let kept = get(&catalogue, "t").filters().into_iter().filter(|f| f.kept).map(|f| f.path);
+    assert_eq!(kept.collect::<Vec<_>>(), ["flag", "whole", "word"]);
+}
+
+#[test]
+fn properties_fit_their_schema_and_the_told_example_fits_that_of_the_notification() {
+    let hidden =
+        |path: &str, kind| FieldDeclaration { audience: Audience::Telemetry, required: true, ..field(path, kind) };
+    let fields = vec![
+        hidden("top", Boolean),
+        field("way.told", Text),
+        hidden("way.hidden", Text),
+        FieldDeclaration { audience: Audience::Telemetry, ..field("each.*", Text) },
+    ];
+    let example = json!({"top": true, "way": {"told": "x", "hidden": "y"}, "each": ["z"]});
+    let whole = EventDeclaration { example: example.as_object().cloned(), ..event("t", fields) };
+    let catalogue = compile(vec![], vec![whole]);
+    let t = get(&catalogue, "t");
+    let fits = |schema: &Value, data: &Value| jsonschema::validator_for(schema).unwrap().is_valid(data);
+    let told = t.told_example().unwrap();
+    assert_eq!(told, json!({"way": {"told": "x"}}));
+    assert!(fits(&t.properties_schema(), &example) && !fits(&t.properties_schema(), &told));
+    assert!(fits(&t.schema(), &told) && !fits(&t.schema(), &example));
+    let missing = json!({"top": true, "way": {"told": "x"}});
+    assert_eq!((fits(&t.properties_schema(), &missing), t.check(&missing).len()), (false, 1));
 }
