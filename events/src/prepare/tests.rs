@@ -186,9 +186,7 @@ fn what_is_telemetrys_alone_outlives_the_quarantine_and_reaches_nobody_before() 
     assert_eq!(prepared.owed, [SubscriptionId(3), keeper], "analytics is owed nothing");
     assert_eq!(snapshot.rematch(prepared.clone()).owed, prepared.owed);
     let event = EventId::new(1_000, 1, 5);
-    // As an outbox gives it back.
     let Prepared { facts, payloads, .. } = prepared.clone();
-    let payloads = Payloads::restored(payloads.notification().cloned(), payloads.kept().cloned());
     let told = Told { id: DeliveryId { event, subscription: keeper }, facts: Arc::clone(&facts) };
     let holds = |bytes: &[u8]| bytes.windows(6).any(|w| w == b"CANARY");
     assert!(holds(payloads.kept().unwrap()), "it is kept");
@@ -204,7 +202,7 @@ fn what_is_telemetrys_alone_outlives_the_quarantine_and_reaches_nobody_before() 
     assert!(!format!("{:?}", again.unnotified).contains("CANARY"), "it is matched by what a notification tells");
     assert!(Anonymous::of(&again.payloads, told, &Installation::new(&[7; 32])).is_some());
     // The notification alone would never do.
-    let without = Payloads::restored(payloads.notification().cloned(), None);
+    let without = Payloads::built(payloads.notification().cloned(), None);
     assert!(snapshot.prepare_again(event, &facts, &without, now).unwrap_err().contains("/s"));
 
     let off = Snapshot { telemetry: None, ..snapshot }.rematch(prepared);
