@@ -1,7 +1,7 @@
 //! The `filter` of a subscription: an expression of CEL over `type`, `key`, `tenant` and `data`.
 //!
 //! Compiled when the configuration is read, and bounded twice, since the `cel` crate has no bound of its own: an
-//! expression that is too large or could run for long is refused there ([`plan`]), and one whose work would be too much
+//! expression that is too large or could run for long is refused there (`plan`), and one whose work would be too much
 //! for the event at hand is not evaluated ([`WORK_MAX`], and [`EVENT_WORK_MAX`] for all of an event). An error at run time counts as no match, and is counted.
 
 mod plan;
