@@ -250,7 +250,7 @@ fn types_declared_in_rust_and_in_files_are_one_catalogue_that_conditions_are_hel
     let names: Vec<_> = config.catalogue.types().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["project:created", "project:deleted"]);
     assert_eq!(config.catalogue.types().filter(|(_, t)| t.layer.as_deref() == Some("project")).count(), 2);
-    let wrong = "where = { \"project.titel\" = \"x\" }";
+    let wrong = "where = { \"project.names\" = \"x\" }";
     for declared in [&declared, &Declarations::default()] {
         let problems = load_both(PROJECT, declared, wrong).unwrap_err();
         assert!(problems.len() == 1 && told(&problems).contains("did you mean `project.name`?"), "{}", told(&problems));
