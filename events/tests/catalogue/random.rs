@@ -79,7 +79,9 @@ fn field(dice: &mut Dice) -> FieldDeclaration {
         field.maximum = Some((dice.below(1_000) + 50).into());
     }
     if !number && kind != FieldKind::Boolean && dice.happens(20) {
-        field.length_max = Some(dice.below(3) as u64 + 1);
+        // An object of declared names must have room for all that are required in it: there are fewer than this.
+        let least = if kind == FieldKind::Object { 16 } else { 1 };
+        field.length_max = Some(dice.below(3) as u64 + least);
     }
     if kind == FieldKind::String && field.length_max.is_none() && dice.happens(40) {
         field.values = (0..=dice.below(4)).map(|i| json!(format!("word{i}"))).collect();
