@@ -19,7 +19,7 @@ use crate::secret;
 use actix::Addr;
 use futures_util::FutureExt as _;
 pub use posthaste_actors::messages::Sent;
-use posthaste_actors::messages::{NotSent, Record, RecordTelemetry, Reload, Stop, Watch, Watched};
+use posthaste_actors::messages::{NotSent, Record, RecordTelemetry, Reload, Stop, Watch, Watched, only};
 use posthaste_actors::settings::Settings;
 use posthaste_actors::{Registry, SnapshotHandle};
 use posthaste_deliverees::http::Http;
@@ -189,8 +189,7 @@ impl Engine {
             Err(NotSent::Unfit { why, .. }) => return Err(why.into()),
             Err(NotSent::Refused(why)) => return Err(why.into()),
         };
-        let none = || RecordError::Store(StoreError::Failed("no answer for the event".to_owned()));
-        Ok(sent.into_iter().next().ok_or_else(none)?)
+        Ok(only(sent).map_err(RecordError::Store)?)
     }
 
     /// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.

@@ -2,13 +2,13 @@
 //!
 //! Shared by the registry, which records what callers bring, and the scheduler, whose news are events as well.
 
-use crate::messages::Watched;
+use crate::messages::{self, Watched};
 use crate::quarantine::{self, Ward};
 use crate::snapshot::SnapshotPost;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Clock;
 use posthaste_events::{Prepared, SubscriptionId};
-use posthaste_outbox::{Epoch, Outbox, RecordError, Recorded, StoreError};
+use posthaste_outbox::{Epoch, Outbox, RecordError, Recorded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -90,8 +90,7 @@ impl Desk {
         let events = vec![event];
         let _room = self.room(&events)?;
         let recorded = self.insist(events, epoch, Some(only)).await?;
-        let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
-        recorded.into_iter().next().ok_or_else(none)
+        Ok(messages::only(recorded)?)
     }
 
     /// Room for events that wait for the outbox; given back when dropped.

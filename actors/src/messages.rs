@@ -191,8 +191,17 @@ pub enum NotTested {
     Store(#[from] StoreError),
 }
 
+/// The one answer to a message with one event.
+///
+/// # Errors
+/// There is none: the store has broken its promise.
+pub fn only<T>(answers: Vec<T>) -> Result<T, StoreError> {
+    answers.into_iter().next().ok_or_else(|| StoreError::Failed("no answer for the event".to_owned()))
+}
+
 /// Replaces the settings; what waits goes by them from its next attempt on. With telemetry switched off it answers once
-/// everything is cancelled that was owed of it.
+/// the first piece of what is owed of it is cancelled; the rest follows, and none of it is sent. Switched on again, it
+/// answers once all of that is cancelled.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
 pub struct Reload(pub Settings);

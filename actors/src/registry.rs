@@ -8,7 +8,7 @@ use crate::inbox::Inbox;
 use crate::messages::{
     Cancel, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
     InspectSubscription, InspectSubscriptions, InspectTypes, NotSent, NotTested, Pause, Record, RecordBatch,
-    RecordTelemetry, Reload, Resume, Retry, Sent, Stop, SubscriptionView, Test, Watch, Watched,
+    RecordTelemetry, Reload, Resume, Retry, Sent, Stop, SubscriptionView, Test, Watch, Watched, only,
 };
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
@@ -308,11 +308,7 @@ impl Handler<Record> for Registry {
 
     fn handle(&mut self, Record { event, epoch }: Record, _: &mut Self::Context) -> Self::Result {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let recorded = inner.desk.record(vec![event], epoch).await?;
-            let none = || RecordError::Store(StoreError::Failed("no answer for the event".into()));
-            recorded.into_iter().next().ok_or_else(none)
-        })
+        Box::pin(async move { Ok(only(inner.desk.record(vec![event], epoch).await?)?) })
     }
 }
 

@@ -292,9 +292,6 @@ impl Snapshot {
             }
             None => return Ok(None),
         };
-        if body.len() > PAYLOAD_MAX {
-            return Err(format!("it has {} bytes; at most {PAYLOAD_MAX} leave", body.len()));
-        }
         Ok(Some(Telemetry { at: grained(facts.happened_at(), policy), body: body.into() }))
     }
 

@@ -13,11 +13,10 @@ use crate::config::Relay;
 use crate::metrics::RelayOutcome;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
-use posthaste_actors::messages::{NotSent, RecordTelemetry, Sent};
+use posthaste_actors::messages::{NotSent, RecordTelemetry, Sent, only};
 use posthaste_events::payload::PAYLOAD_MAX;
 use posthaste_events::prepare::{RelayDraft, Snapshot, Unfit};
 use posthaste_events::{EventType, Pattern};
-use posthaste_outbox::StoreError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -123,15 +122,14 @@ async fn relay(
     drop(body);
     share.add_events(1)?;
     let sent = match ask(&shared.desk.record_telemetry, RecordTelemetry(vec![draft]), RECORD_WAIT_MAX).await? {
-        Ok(sent) => sent.into_iter().next(),
+        Ok(sent) => only(sent).map_err(Problem::from)?,
         Err(NotSent::Unfit { why: Unfit::TelemetryOff, .. }) => {
             return Ok((RelayOutcome::Off, HttpResponse::NoContent().finish()));
         }
         Err(NotSent::Unfit { why, .. }) => return Err(not_fit(why)),
         Err(NotSent::Refused(error)) => return Err(not_recorded(error, false)),
     };
-    let none = || Problem::from(StoreError::Failed("no answer for the event".into()));
-    let Sent { recorded, dropped } = sent.ok_or_else(none)?;
+    let Sent { recorded, dropped } = sent;
     shared.counters.relay_dropped(dropped.len());
     let answer = Answer { id: recorded.id.to_string(), duplicate: recorded.duplicate, dropped: &dropped };
     let outcome = if recorded.duplicate { RelayOutcome::Duplicate } else { RelayOutcome::Recorded };
