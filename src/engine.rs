@@ -118,7 +118,8 @@ impl Engine {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let (print, console) = console()?;
-        let tools = Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print };
+        let tools =
+            Tools { http: Http::new(config.guard()), clock: Arc::clone(&clock), print, subscription: Arc::from("") };
         // Whatever the outbox: one data directory is one daemon's.
         let lock = lock(&config.daemon.data_dir)?;
         let data_dir = &config.daemon.data_dir;

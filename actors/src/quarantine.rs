@@ -5,7 +5,7 @@
 //! waits between two attempts is a retry policy like any other's. Whether telemetry can be built is the catalogue's matter.
 
 use crate::desk::Desk;
-use crate::settings::Subscription;
+use crate::settings::{Source, Subscription};
 use posthaste_events::builtin::News;
 use posthaste_events::outcome::Detail;
 use posthaste_events::{AnyDeliveree, Delivery, Notification, OneByOne, Outcome, RetryPolicy, Takes};
@@ -47,6 +47,10 @@ pub(crate) fn subscription(desk: &Arc<Desk>) -> Subscription {
         retry: retry(),
         concurrency: 1,
         circuit: None,
+        rate: None,
+        ordered: false,
+        disable_after: None,
+        source: Source::Config,
         revealed: serde_json::Map::new(),
         shown: shown.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect(),
         mark: 0,

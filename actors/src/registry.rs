@@ -79,7 +79,7 @@ impl Inner {
         let backlog_max = settings.backlog_max;
         let keeper = quarantine::subscription(&self.desk);
         let listed = settings.subscriptions.iter().chain([&keeper]);
-        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max }).collect();
+        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max, ordered: s.ordered }).collect();
         let roll = self.desk.outbox.enroll(wanted).await?;
         let keeper_owed = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
         let Staffed { targets, terms, staff } = staffed(&settings, &keeper, &roll);

@@ -39,6 +39,14 @@ pub struct Subscription {
     pub concurrency: usize,
     /// When it stops trying for a while; `None`: never.
     pub circuit: Option<Circuit>,
+    /// How many of its calls may begin in how long; `None`: as many as may be.
+    pub rate: Option<Rate>,
+    /// Whether its deliveries go by the key of their event, one of each key at a time.
+    pub ordered: bool,
+    /// After how long without one delivery that arrived it is disabled, where attempts failed; `None`: never.
+    pub disable_after: Option<Duration>,
+    /// Where it stands written.
+    pub source: Source,
     /// How it is shown: its settings without anything secret.
     pub shown: serde_json::Map<String, serde_json::Value>,
     /// What is shown in place of the same keys of `shown` to those who may see it: whole URLs.
@@ -54,6 +62,28 @@ pub struct Subscription {
 
 /// Makes a deliveree; called again where one must be made anew.
 pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
+
+/// A rate limit: never more than `calls` in any span of `per`, at the receiver's clock too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls at most; 1 or more.
+    pub calls: u32,
+    /// In so long.
+    pub per: Duration,
+}
+
+/// Where a subscription stands written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// In the configuration: it is changed there.
+    #[default]
+    Config,
+    /// In the outbox, put there by the API; with its revision.
+    Api {
+        /// Grows with each change.
+        revision: u64,
+    },
+}
 
 /// A circuit breaker: opens when for `over` nothing succeeded and at least `failures` failed; probes with one delivery
 /// after each `pause`.

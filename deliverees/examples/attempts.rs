@@ -87,6 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         http: Http::new(guard),
         clock: Arc::new(WallClock),
         print: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
+        subscription: Arc::from("ops"),
     };
     let webhook = parsed.make(tools)();
     let body =

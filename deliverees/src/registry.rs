@@ -28,6 +28,8 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     /// Where the console prints.
     pub print: Printer,
+    /// The name of the subscription whose deliveree is made.
+    pub subscription: Arc<str>,
 }
 
 /// Makes a deliveree; called again where one must be made anew.

@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How much of a receiver's answer is kept, in bytes.
@@ -37,9 +38,36 @@ pub struct Detail {
     pub error: Option<String>,
     /// The first [`ANSWER_KEPT_MAX`] bytes of the answer.
     pub answer: Option<Bytes>,
+    /// How it went on the wire; `None` where it never came to that.
+    pub trace: Option<Box<Trace>>,
+}
+
+/// How an attempt went on the wire, as far as it came.
+///
+/// A phase that did not happen, since the connection was kept or the host is an address, has no time. How long the
+/// whole took is the attempt's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trace {
+    /// The address that was dialled, or to which a kept connection leads.
+    pub address: Option<SocketAddr>,
+    /// The look-up of the name.
+    pub dns: Option<Duration>,
+    /// The connection, from the first address tried to the one that stood.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the request to the head of the answer.
+    pub first_byte: Option<Duration>,
 }
 
 impl Detail {
+    /// The class of the error, the word before its `: `: `dns`, `connect`, `tls`, `timeout` …; `status` where the answer's
+    /// status is the error.
+    #[must_use]
+    pub fn class(&self) -> Option<&str> {
+        self.error.as_deref().and_then(|error| error.split([':', ' ']).next())
+    }
+
     /// A detail that says only what went wrong.
     #[must_use]
     pub fn error(text: impl Into<String>) -> Self {

@@ -105,7 +105,8 @@ async fn backlog(given: Option<PathBuf>) {
         GenerationOutbox::open(disk, Arc::clone(&clock) as _, random, limits).unwrap()
     };
     let outbox = open();
-    let roll = outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000 }]).await.unwrap();
+    let roll =
+        outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false }]).await.unwrap();
     let (id, epoch) = (roll.subscriptions[0].id, roll.epoch);
     for _ in 0..200 {
         let events = (0..1_000).map(|_| event(id, &clock)).collect();
@@ -130,7 +131,8 @@ async fn backlog(given: Option<PathBuf>) {
 }
 
 async fn measure(outbox: &Arc<dyn Outbox>, clock: &Arc<Real>, group: u64) {
-    let roll = outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000 }]).await.unwrap();
+    let roll =
+        outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false }]).await.unwrap();
     let (id, epoch) = (roll.subscriptions[0].id, roll.epoch);
     let due = Arc::new(Notify::new());
     let hinted = Arc::clone(&due);
@@ -159,7 +161,7 @@ async fn measure(outbox: &Arc<dyn Outbox>, clock: &Arc<Real>, group: u64) {
                 at: clock.wall(),
                 duration: Duration::from_millis(1),
                 outcome: AttemptOutcome::Delivered,
-                detail: posthaste_events::outcome::Detail { status: Some(200), error: None, answer: None },
+                detail: posthaste_events::outcome::Detail { status: Some(200), ..Default::default() },
             };
             let (lease, delivery) = (leased.lease, leased.delivery);
             Settlement { lease, delivery, attempt: Some(attempt), then: Then::Delivered }

@@ -241,6 +241,38 @@ impl Outbox for GenerationOutbox {
         })
     }
 
+    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    }
+
+    fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
+        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    }
+
+    fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn replay_page(&self, _id: ReplayId, _count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn replay_step(&self, _id: ReplayId, _page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn cancel_replay(&self, _id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         let lanes = Arc::clone(&self.0.lanes);
         Box::pin(async move {

@@ -3,6 +3,7 @@
 //! The promise: what [`Outbox::record`] returned is durable. The seam speaks of intents, not of writes, so that each
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
+mod definition;
 pub mod disk;
 pub mod envelope;
 mod generations;
@@ -14,16 +15,19 @@ mod listing;
 mod memory;
 pub mod query;
 mod refusals;
+mod replay;
 mod rows;
 mod steps;
 mod store;
 mod story;
 mod time;
 
+pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, Define, Definition};
 pub use generations::{GenerationOutbox, Stepper};
 pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
 pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
+pub use replay::{Candidate, REPLAYS_MAX, Replay, ReplayId, ReplayOrder, ReplayPage, ReplayState};
 
 use posthaste_events::outcome::Attempt;
 use posthaste_events::{BoxFuture, DeliveryId, EventId, Facts, Payloads, Prepared, SubscriptionId};
@@ -109,6 +113,41 @@ pub trait Outbox: Send + Sync + 'static {
         standing: Standing,
     ) -> BoxFuture<Result<Option<Standing>, StoreError>>;
 
+    /// Notes how subscriptions fare; the rest of what is known of each stays. Takes effect at once, and becomes durable
+    /// with the next sync or within 20 ms, as a settlement does.
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>>;
+
+    /// Changes the definitions that are kept, in order. Durable when it returns; after an error some of them may have
+    /// been changed.
+    ///
+    /// # Errors
+    /// Also where a body is longer than [`DEFINITION_MAX`], or there would be more than [`DEFINITIONS_MAX`].
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>>;
+
+    /// Every definition that is kept, by name.
+    fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>>;
+
+    /// Orders a replay; durable when it returns.
+    ///
+    /// # Errors
+    /// Also where [`REPLAYS_MAX`] are under way.
+    fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>>;
+
+    /// The replays under way, and the last [`REPLAYS_MAX`] that ended, by number.
+    fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>>;
+
+    /// The next candidates of a replay that is under way: `count` at most, and a bounded piece of work. `None` where it
+    /// is not under way.
+    fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>>;
+
+    /// Makes the deliveries of these candidates of the last page due, and moves the replay on to `cursor`; both are durable
+    /// together when it returns. The last step ends the replay. A cursor behind the replay's own changes nothing, so that a step
+    /// that is taken twice counts once.
+    fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>>;
+
+    /// Ends a replay that is under way; what it made due stays. `None` where there is none of that number.
+    fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>>;
+
     /// Every subscription that is listed or still owed something.
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>>;
 
@@ -152,6 +191,22 @@ pub struct Enrolment {
     pub name: String,
     /// How many deliveries it may be owed; past it a new one is dead at birth.
     pub backlog_max: u64,
+    /// Whether its deliveries go by key: one of each key is given out at a time, in the order of recording, and the next
+    /// once that one is settled. Deliveries of events without a key go as they come.
+    pub ordered: bool,
+}
+
+/// How a subscription fares, as far as that must outlast a restart. Waits are relative to when they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Vitals {
+    /// How long ago the first attempt failed since one arrived last; `None` where none has.
+    pub failing_for: Option<Duration>,
+    /// How many attempts failed since.
+    pub failures: u32,
+    /// How long nothing may be sent yet, since its receiver asked for that (`Retry-After`).
+    pub held_for: Duration,
+    /// How long its open circuit pauses yet; `None` where it is closed.
+    pub open_for: Option<Duration>,
 }
 
 /// Every subscription that a store knows.
@@ -176,6 +231,8 @@ pub struct Subscribed {
     pub standing: Standing,
     /// How many deliveries it is owed, held ones included.
     pub owed: u64,
+    /// How it fares, as noted last.
+    pub vitals: Vitals,
 }
 
 /// Whether a subscription takes deliveries.

@@ -328,7 +328,12 @@ pub(crate) fn read_entry(key: &[u8], sealed: &Bytes) -> Result<Entry, DiskError>
             at: a.at,
             duration: Duration::from_micros(a.micros),
             outcome: outcome.ok_or_else(|| damaged("an attempt's outcome"))?,
-            detail: Detail { status: a.status, error: a.error, answer: a.answer.map(|b| Bytes::from(b.into_vec())) },
+            detail: Detail {
+                status: a.status,
+                error: a.error,
+                answer: a.answer.map(|b| Bytes::from(b.into_vec())),
+                trace: None,
+            },
         })
     });
     Ok(Entry {

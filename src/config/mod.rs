@@ -29,7 +29,7 @@ pub use telemetry::Relay;
 pub(crate) use units::duration;
 
 use ipnet::IpNet;
-use posthaste_actors::settings::{self, Settings};
+use posthaste_actors::settings::{Settings, Source};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Tools};
 use posthaste_events::catalogue::Catalogue;
@@ -68,22 +68,8 @@ impl Config {
     /// What the actors are told; the deliverees will be made with `tools`.
     #[must_use]
     pub fn settings(&self, tools: &Tools) -> Settings {
-        let ready = |s: &Subscription| settings::Subscription {
-            name: s.name.clone(),
-            kind: s.kind.clone(),
-            tenant: s.tenant.clone(),
-            selectors: s.selectors.clone(),
-            retry: s.retry.clone(),
-            concurrency: s.concurrency,
-            circuit: s.circuit,
-            shown: s.shown.clone(),
-            revealed: s.parsed.revealed.clone(),
-            mark: s.mark,
-            takes: s.parsed.takes,
-            make: s.parsed.make(tools.clone()),
-        };
         Settings {
-            subscriptions: self.subscriptions.iter().map(ready).collect(),
+            subscriptions: self.subscriptions.iter().map(|s| s.ready(tools, Source::Config)).collect(),
             catalogue: self.catalogue.clone(),
             backlog_max: self.outbox.backlog_max,
             telemetry: self.telemetry,

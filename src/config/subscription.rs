@@ -7,11 +7,11 @@ use super::problem::Problems;
 use super::retry;
 use super::section::{Section, unknown_key};
 use super::selector;
-use super::units::{RATE_HINT, rate, written};
-use posthaste_actors::settings::Circuit;
+use super::units::{RATE_HINT, rate, rate_written, written};
+use posthaste_actors::settings::{self, Circuit, Rate, Source};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::options::Options;
-use posthaste_deliverees::registry::{Kind, Kinds, Parsed};
+use posthaste_deliverees::registry::{Kind, Kinds, Parsed, Tools};
 use posthaste_events::RetryPolicy;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::matching::Selector;
@@ -26,6 +26,11 @@ use std::time::Duration;
 pub(super) const CONCURRENCY_MAX: u64 = 1024;
 /// How many by default.
 pub(super) const CONCURRENCY_DEFAULT: u64 = 32;
+
+/// After how long without one delivery that arrived a failing subscription is disabled by default: five days.
+pub(super) const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+/// How soon at least.
+const DISABLE_AFTER_MIN: Duration = Duration::from_secs(60);
 
 /// How the names of the subscriptions begin that the daemon itself has, such as `posthaste-quarantine`.
 const RESERVED: &str = "posthaste-";
@@ -49,12 +54,44 @@ pub struct Subscription {
     pub concurrency: usize,
     /// When it stops trying for a while.
     pub circuit: Option<Circuit>,
+    /// How many of its calls may begin in how long.
+    pub rate: Option<Rate>,
+    /// Whether its deliveries go by key.
+    pub ordered: bool,
+    /// After how long without one that arrived it is disabled.
+    pub disable_after: Option<Duration>,
     /// How it is shown, without anything secret: its settings, those of its kind included.
     pub shown: Map<String, serde_json::Value>,
     /// A mark of how it is shown and of its whole address; comparable only while this process runs.
     pub mark: u64,
     /// What makes its deliveree.
     pub parsed: Arc<Parsed>,
+}
+
+impl Subscription {
+    /// What the actors are told of it; its deliverees will be made with `tools`.
+    #[must_use]
+    pub fn ready(&self, tools: &Tools, source: Source) -> settings::Subscription {
+        let tools = Tools { subscription: Arc::from(self.name.as_str()), ..tools.clone() };
+        settings::Subscription {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            tenant: self.tenant.clone(),
+            selectors: self.selectors.clone(),
+            retry: self.retry.clone(),
+            concurrency: self.concurrency,
+            circuit: self.circuit,
+            rate: self.rate,
+            ordered: self.ordered,
+            disable_after: self.disable_after,
+            source,
+            shown: self.shown.clone(),
+            revealed: self.parsed.revealed.clone(),
+            mark: self.mark,
+            takes: self.parsed.takes,
+            make: self.parsed.make(tools),
+        }
+    }
 }
 
 /// What subscriptions are read against.
@@ -101,7 +138,9 @@ fn read<'a>(
     let retry = retry::read(section.section("retry"), against.retry);
     let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
     let circuit = read_circuit(&mut section);
-    read_later(&mut section);
+    let ordered = section.word("ordering", &["none", "key"]).is_some_and(|(word, _)| word == "key");
+    let rate = read_rate(&mut section);
+    let disable_after = read_disable_after(&mut section);
     let parsed = read_options(section, kind, against);
     if let Some(parsed) = &parsed {
         let mut section = Section::of(node, &node.place, scope, problems);
@@ -118,7 +157,11 @@ fn read<'a>(
     }
     shown.extend(parsed.shown.clone());
     shown.insert("concurrency".into(), concurrency.into());
-    shown.insert("ordering".into(), "none".into());
+    shown.insert("ordering".into(), if ordered { "key" } else { "none" }.into());
+    if let Some(Rate { calls, per }) = rate {
+        shown.insert("rate_limit".into(), rate_written(calls, per).into());
+    }
+    shown.insert("disable_after".into(), disable_after.map_or(json!(false), |after| written(after).into()));
     shown.insert("circuit".into(), circuit.map_or(json!(false), show_circuit));
     if own_retry {
         shown.insert("retry".into(), show_retry(&retry));
@@ -133,6 +176,9 @@ fn read<'a>(
         // At most CONCURRENCY_MAX, which fits.
         concurrency: usize::try_from(concurrency).unwrap_or(1),
         circuit,
+        rate,
+        ordered,
+        disable_after,
         shown,
         mark,
         parsed: Arc::new(parsed),
@@ -276,16 +322,20 @@ fn read_circuit(section: &mut Section<'_, '_>) -> Option<Circuit> {
     Some(read)
 }
 
-/// Keys that are judged already, while what they ask for is not there yet.
-fn read_later(section: &mut Section<'_, '_>) {
-    if let Some(("key", node)) = section.word("ordering", &["none", "key"]) {
-        section.not_built("ordering", node);
-    }
-    if let Some((text, node)) = section.string("rate_limit") {
-        match rate(text) {
-            None => section.wrong("rate_limit", node, "is not a rate", RATE_HINT),
-            Some(_) => section.not_built("rate_limit", node),
-        }
+fn read_rate(section: &mut Section<'_, '_>) -> Option<Rate> {
+    let (text, node) = section.string("rate_limit")?;
+    let Some((calls, per)) = rate(text) else {
+        section.wrong("rate_limit", node, "is not a rate", RATE_HINT);
+        return None;
+    };
+    Some(Rate { calls, per })
+}
+
+fn read_disable_after(section: &mut Section<'_, '_>) -> Option<Duration> {
+    match section.entry("disable_after").map(|e| &e.node.value) {
+        Some(Value::Boolean(false)) => None,
+        None => Some(DISABLE_AFTER),
+        _ => Some(section.duration("disable_after", DISABLE_AFTER_MIN, DISABLE_AFTER)),
     }
 }
 

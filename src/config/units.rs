@@ -61,6 +61,16 @@ pub(super) fn rate(text: &str) -> Option<(u32, Duration)> {
     Some((number, Duration::from_secs(seconds)))
 }
 
+/// A rate as it would be written.
+pub(crate) fn rate_written(number: u32, per: Duration) -> String {
+    let unit = match per.as_secs() {
+        60 => "m",
+        3600 => "h",
+        _ => "s",
+    };
+    format!("{number}/{unit}")
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     Some((text[..end].parse().ok()?, &text[end..]))

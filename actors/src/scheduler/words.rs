@@ -1,12 +1,12 @@
 //! What the scheduler's core is told, and what it wants done.
 
-use crate::settings::Circuit;
+use crate::settings::{Circuit, Rate};
 use posthaste_events::Timestamp;
 use posthaste_events::builtin::News;
 use posthaste_events::{
     Attempt, BatchLimits, DeliveryId, Facts, Outcome, RetryPolicy, Signal, State, SubscriptionId, Takes,
 };
-use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Want};
+use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Vitals, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,14 @@ pub struct Terms {
     pub concurrency: usize,
     /// When it stops trying for a while.
     pub circuit: Option<Circuit>,
+    /// How many calls may begin in how long.
+    pub rate: Option<Rate>,
+    /// Whether its deliveries go by key; the outbox gives them out so, the scheduler calls with one at a time.
+    pub ordered: bool,
+    /// After how long without one that arrived it is disabled.
+    pub disable_after: Option<Duration>,
+    /// How it fared before, from the outbox.
+    pub vitals: Vitals,
     /// How large a call may be.
     pub limits: BatchLimits,
     /// Which payload a call has of each delivery, and so which of them its size goes by.

@@ -56,6 +56,38 @@ impl Outbox for Stuck {
         self.inner.set_standing(s, standing)
     }
 
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        self.inner.note(vitals)
+    }
+
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.inner.define(changes)
+    }
+
+    fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
+        self.inner.definitions()
+    }
+
+    fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
+        self.inner.order_replay(order)
+    }
+
+    fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>> {
+        self.inner.replays()
+    }
+
+    fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
+        self.inner.replay_page(id, count)
+    }
+
+    fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.inner.replay_step(id, page)
+    }
+
+    fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.inner.cancel_replay(id)
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         self.inner.roll()
     }

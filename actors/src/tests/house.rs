@@ -2,7 +2,7 @@
 
 use crate::engine::{Config, Engine, launch};
 use crate::messages::{InspectDelivery, InspectSubscriptions, RecordBatch, SubscriptionView, Watch, Watched};
-use crate::settings::{Settings, Subscription};
+use crate::settings::{Settings, Source, Subscription};
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::matching::Selector;
@@ -171,6 +171,10 @@ where
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::default() },
         concurrency: 32,
         circuit: None,
+        rate: None,
+        ordered: false,
+        disable_after: None,
+        source: Source::Config,
         shown: serde_json::Map::new(),
         revealed: serde_json::Map::new(),
         mark: 0,

@@ -7,7 +7,7 @@ use crate::receiver::{Mood, Nature};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
 use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Standing};
+use posthaste_outbox::{Enrolment, Standing, Vitals};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ fn lane(id: SubscriptionId, name: &str, limits: BatchLimits) -> SimLane {
         retry: RetryPolicy::default(),
         concurrency: 64,
         circuit: None,
+        rate: None,
+        ordered: false,
+        disable_after: None,
+        vitals: Vitals::default(),
         limits,
         takes: Takes::Notification,
         timeout: Duration::from_secs(15),
@@ -40,7 +44,11 @@ fn life(seed: u64, told: impl Fn(Duration) -> Duration) -> (Vec<String>, usize) 
     let mut world = World::empty(seed, Sabotage::None);
     world.hints_lost = 0.0;
     world.calm = true;
-    let wanted = (0..world.dice.between(1, 4)).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
+    let wanted = (0..world.dice.between(1, 4)).map(|n| Enrolment {
+        name: format!("sub-{n}"),
+        backlog_max: 1_000_000,
+        ordered: false,
+    });
     let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
     for subscribed in roll.subscriptions {
@@ -89,7 +97,7 @@ fn a_scheduler_whose_batches_wait_for_nobody_is_caught() {
 fn a_batch_that_can_not_grow_for_want_of_room_goes_at_once() {
     let mut world = World::empty(1, Sabotage::None);
     world.hints_lost = 0.0;
-    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000 }];
+    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000, ordered: false }];
     let roll = world.ask(world.store.outbox.enroll(wanted)).unwrap();
     world.epoch = roll.epoch;
     let id = roll.subscriptions[0].id;

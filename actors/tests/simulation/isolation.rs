@@ -5,7 +5,7 @@ use crate::receiver::{Mood, Nature};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
 use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Standing};
+use posthaste_outbox::{Enrolment, Standing, Vitals};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,8 @@ fn p99(case: &Case) -> Duration {
     let mut world = World::empty(1, Sabotage::None);
     world.hints_lost = 0.0;
     let natures: Vec<_> = case.natures.iter().flat_map(|(n, count)| std::iter::repeat_n(n.clone(), *count)).collect();
-    let wanted = (0..natures.len()).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
+    let wanted =
+        (0..natures.len()).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false });
     let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
     if !case.shared {
@@ -43,6 +44,10 @@ fn p99(case: &Case) -> Duration {
             // A dead one that may have any number of calls is the worst.
             concurrency: if healthy { 32 } else { 100_000 },
             circuit: None,
+            rate: None,
+            ordered: false,
+            disable_after: None,
+            vitals: Vitals::default(),
             limits: BatchLimits::ONE,
             takes: Takes::Notification,
             timeout: Duration::from_secs(15),

@@ -143,7 +143,9 @@ impl World {
 
     pub(crate) fn enroll(&mut self) {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
-        let wanted = wanted.map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000 }).collect();
+        let wanted = wanted
+            .map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000, ordered: false })
+            .collect();
         self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
     }
 

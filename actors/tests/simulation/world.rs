@@ -162,8 +162,11 @@ impl World {
 
     /// Makes the subscriptions and starts the core.
     fn settle_in(&mut self) {
-        let wanted =
-            (0..self.dice.between(1, 6)).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000 });
+        let wanted = (0..self.dice.between(1, 6)).map(|n| Enrolment {
+            name: format!("sub-{n}"),
+            backlog_max: 1_000_000,
+            ordered: false,
+        });
         let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
         for subscribed in roll.subscriptions {
@@ -200,6 +203,10 @@ impl World {
             tenant: dice.chance(0.5).then(|| Arc::from(format!("tenant-{}", dice.between(0, 2)))),
             retry,
             concurrency: dice.between(1, 8) as usize,
+            rate: None,
+            ordered: false,
+            disable_after: None,
+            vitals: posthaste_outbox::Vitals::default(),
             circuit: dice.chance(0.5).then(|| Circuit {
                 failures: dice.between(1, 20) as u32,
                 over: dice.millis(1_000, 60_000),

@@ -159,7 +159,8 @@ mod tests {
         let guard = Guard::allowing(vec!["127.0.0.0/8".parse().unwrap()]);
         let parsed = (Kinds::built_in().get("analytics").unwrap().parse)(options.as_object().unwrap(), &guard).unwrap();
         let print = Arc::new(|_: &str| -> posthaste_events::BoxFuture<_> { Box::pin(std::future::ready(Ok(()))) });
-        let tools = Tools { http: Http::new(guard), clock: Arc::new(Standing), print };
+        let tools =
+            Tools { http: Http::new(guard), clock: Arc::new(Standing), print, subscription: Arc::from("product") };
         let AnyDeliveree::Anonymous(pigeon) = parsed.make(tools)() else { panic!("it takes what is anonymous") };
 
         let said = "{\"failed\":[{\"line\":2,\"why\":\"too old\"},{\"line\":9,\"why\":\"?\"}]}";

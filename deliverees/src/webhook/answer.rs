@@ -10,8 +10,12 @@ use std::collections::BTreeSet;
 /// The outcome of the delivery, and what its subscription must know.
 pub(super) fn judge(seen: &Seen, end: End, give_up_on: &BTreeSet<u16>, now: Timestamp) -> (Outcome, Option<Signal>) {
     let answer = seen.kept();
-    let detail =
-        |error: Option<String>| Detail { status: seen.status, error: error.map(|e| cut(e, REASON_MAX)), answer };
+    let detail = |error: Option<String>| Detail {
+        status: seen.status,
+        error: error.map(|e| cut(e, REASON_MAX)),
+        answer,
+        trace: None,
+    };
     let status = match (seen.status, end) {
         (Some(200..=299), End::Complete) => return (Outcome::Delivered(detail(None)), None),
         // A 2xx that breaks off is no acknowledgement.

@@ -80,7 +80,12 @@ impl Bench {
             lines.lock().unwrap().push(line.to_owned());
             Box::pin(std::future::ready(Ok(())))
         });
-        let tools = Tools { http: Http::with(parts), clock: Arc::clone(&clock) as Arc<dyn Clock>, print };
+        let tools = Tools {
+            http: Http::with(parts),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            print,
+            subscription: Arc::from("ops"),
+        };
         Self { clock, printed, tools, guard }
     }
 

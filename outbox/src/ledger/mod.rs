@@ -218,6 +218,7 @@ impl Ledger {
                 listed: a.unlisted_since.is_none(),
                 standing: a.standing.clone(),
                 owed: a.owed(),
+                vitals: crate::Vitals::default(),
             })
             .collect();
         Roll { epoch: self.epoch, subscriptions }

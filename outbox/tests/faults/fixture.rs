@@ -69,7 +69,8 @@ pub(crate) fn keyed(mut event: Prepared, key: u8) -> Prepared {
 
 /// An attempt as a scheduler reports it.
 pub(crate) fn attempt(number: u32, outcome: AttemptOutcome) -> Attempt {
-    let detail = Detail { status: Some(500), error: Some("status: 500".into()), answer: Some("oh".into()) };
+    let detail =
+        Detail { status: Some(500), error: Some("status: 500".into()), answer: Some("oh".into()), trace: None };
     let at = Timestamp::from_millis(i64::try_from(START).unwrap());
     Attempt { number, at, duration: Duration::from_millis(3), outcome, detail }
 }

@@ -65,6 +65,38 @@ impl Outbox for Stepped {
         self.drive(self.outbox.set_standing(id, standing))
     }
 
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        self.drive(self.outbox.note(vitals))
+    }
+
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.drive(self.outbox.define(changes))
+    }
+
+    fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
+        self.drive(self.outbox.definitions())
+    }
+
+    fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
+        self.drive(self.outbox.order_replay(order))
+    }
+
+    fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>> {
+        self.drive(self.outbox.replays())
+    }
+
+    fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
+        self.drive(self.outbox.replay_page(id, count))
+    }
+
+    fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.drive(self.outbox.replay_step(id, page))
+    }
+
+    fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.drive(self.outbox.cancel_replay(id))
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         self.drive(self.outbox.roll())
     }

@@ -69,7 +69,8 @@ impl World {
 
     /// Lists three subscriptions; false where that failed.
     pub(crate) async fn enroll(&mut self) -> bool {
-        let wanted = ["a", "b", "c"].map(|name| Enrolment { name: name.into(), backlog_max: 1_000_000 });
+        let wanted =
+            ["a", "b", "c"].map(|name| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false });
         match self.outbox().enroll(wanted.to_vec()).await {
             Ok(roll) => {
                 self.subscriptions = roll.subscriptions.iter().map(|s| s.id).collect();

@@ -122,8 +122,6 @@ fn a_wrong_override_is_named_by_its_variable() {
 fn a_feature_that_is_not_built_is_refused_by_name() {
     let key = |line: &str| with("timeout = \"2s\"", line);
     for (text, at) in [
-        (key("ordering = \"key\""), "ordering"),
-        (key("rate_limit = \"100/s\""), "rate_limit"),
         (key("format = \"slack\""), "format"),
         (with("engine = \"sled\"", "engine = \"postgres\"\nurl = \"postgres://x\""), "engine"),
     ] {
