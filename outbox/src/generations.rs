@@ -245,12 +245,12 @@ impl Outbox for GenerationOutbox {
         Box::pin(async { Ok(()) })
     }
 
-    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.look(Lane::Looks, move |store| Ok(store.define(changes)?))
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.look(Lane::Looks, |store| Ok(store.definitions()?))
     }
 
     fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {

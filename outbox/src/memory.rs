@@ -3,6 +3,7 @@
 //! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
+use crate::definitions::{self, Definitions};
 use crate::ledger::{Ledger, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
@@ -45,6 +46,7 @@ struct Inner {
     /// Keys by the time at which they are forgotten.
     keys_end: VecDeque<(u64, [u8; 16])>,
     health: Health,
+    definitions: Definitions,
     /// Dead at birth, and nobody told yet.
     refused: Vec<Refused>,
     closed: bool,
@@ -420,12 +422,17 @@ impl Outbox for MemoryOutbox {
         Box::pin(async { Ok(()) })
     }
 
-    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |_, inner, _| {
+            let mut after = inner.definitions.clone();
+            definitions::apply(&mut after, changes)?;
+            inner.definitions = after;
+            Ok(())
+        })
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|_, inner, _| Ok(inner.definitions.values().cloned().collect()))
     }
 
     fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
