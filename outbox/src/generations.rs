@@ -241,8 +241,15 @@ impl Outbox for GenerationOutbox {
         })
     }
 
-    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            if lanes.store().note_vitals(&vitals) {
+                lanes.settled();
+            }
+            Ok(())
+        })
     }
 
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
@@ -277,7 +284,8 @@ impl Outbox for GenerationOutbox {
         let lanes = Arc::clone(&self.0.lanes);
         Box::pin(async move {
             lanes.store().check_open()?;
-            Ok(lanes.store().inner().ledger.roll())
+            let store = lanes.store();
+            Ok(store.inner().ledger.roll(store.time.now()))
         })
     }
 

@@ -280,7 +280,7 @@ impl Outbox for MemoryOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
             due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
-            Ok(inner.ledger.roll())
+            Ok(inner.ledger.roll(shared.time.now()))
         })
     }
 
@@ -418,8 +418,14 @@ impl Outbox for MemoryOutbox {
         })
     }
 
-    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |shared, inner, _| {
+            let now = shared.time.now();
+            for (id, vitals) in &vitals {
+                inner.ledger.note(*id, vitals, now);
+            }
+            Ok(())
+        })
     }
 
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
@@ -456,7 +462,7 @@ impl Outbox for MemoryOutbox {
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
-        self.run(|_, inner, _| Ok(inner.ledger.roll()))
+        self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
     }
 
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {

@@ -14,6 +14,8 @@ mod recovery;
 mod size;
 mod spare;
 mod stepped;
+mod versions;
+mod vitals;
 mod wishes;
 mod world;
 
@@ -25,6 +27,7 @@ mod all {
     pub(crate) use crate::definitions::*;
     pub(crate) use crate::listings::*;
     pub(crate) use crate::promises::*;
+    pub(crate) use crate::vitals::*;
     pub(crate) use crate::wishes::*;
 }
 
@@ -98,4 +101,6 @@ conformance! {
     a_closed_store_says_so,
     definitions_are_kept_by_name_and_changed_in_order,
     definitions_beyond_the_bounds_are_refused_and_change_nothing,
+    how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
+    an_attempt_is_shown_with_how_it_went_on_the_wire,
 }
