@@ -4,7 +4,7 @@
 //! for another attempt is kept by time.
 
 use super::held::Held;
-use super::{LeaseKey, Progress};
+use super::{LeaseKey, Noted, Progress};
 use crate::Standing;
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +18,11 @@ pub(crate) struct Account {
     pub(crate) standing: Standing,
     pub(crate) backlog_max: u64,
     pub(crate) held: Held,
+    pub(crate) noted: Noted,
+    /// Whether whoever made it took it away: nothing of its name belongs to it any more.
+    pub(crate) deleted: bool,
+    /// The highest sequence that it was ever owed; 0 where it never was.
+    pub(crate) last_owed: u64,
     /// Owed and never tried. Its minimum is the cursor.
     pub(super) fresh: RoaringTreemap,
     /// How many stand in `fresh`: the bitmap would count them anew each time.
@@ -56,6 +61,9 @@ impl Account {
             standing: Standing::Active,
             backlog_max,
             held: Held::default(),
+            noted: Noted::default(),
+            deleted: false,
+            last_owed: 0,
             fresh: RoaringTreemap::new(),
             fresh_count: 0,
             waiting: BTreeMap::new(),
@@ -83,6 +91,7 @@ impl Account {
     /// Puts a delivery among those never tried.
     pub(crate) fn put_fresh(&mut self, sequence: u64) {
         self.fresh_count += u64::from(self.fresh.insert(sequence));
+        self.last_owed = self.last_owed.max(sequence);
     }
 
     /// Puts a delivery among those that wait.
@@ -91,6 +100,7 @@ impl Account {
             self.due.remove(&(before.due, sequence));
         }
         self.due.insert((waiting.due, sequence));
+        self.last_owed = self.last_owed.max(sequence);
     }
 
     /// Gives a delivery out.
