@@ -179,3 +179,45 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_given_while_an_older_one_of_its_key_may_be_among_those_not_learnt() {
+        let (none, x, y) = (BTreeMap::new(), line_of(Some("x"), 0), line_of(Some("y"), 0));
+        let mut order = Order::default();
+        order.put_stranger(9);
+        order.put(9, x, &none);
+        assert_eq!(order.to_learn(1, 0), None);
+        order.put_stranger(4);
+        order.put_stranger(5);
+        assert_eq!((order.take(9, 0, &none), order.next_due()), (vec![], Some(0)));
+        order.put(4, y, &none);
+        assert_eq!((order.take(9, 0, &none), order.to_learn(1, 0)), (vec![], Some(5)));
+        order.put(5, x, &none);
+        assert_eq!(order.take(9, 0, &none), [(4, y), (5, x)]);
+        order.put_back(5, Some(x), &none);
+        assert_eq!(order.take(9, 0, &none), [(9, x)]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_was_given_out_and_came_to_its_end() {
+        let mut order = Order::default();
+        for sequence in 1..=100 {
+            order.put_stranger(sequence);
+            order.put(sequence, line_of((sequence % 3 > 0).then_some("x"), sequence), &BTreeMap::new());
+        }
+        let mut given = 0;
+        loop {
+            let taken = order.take(7, 0, &BTreeMap::new());
+            if taken.is_empty() {
+                break;
+            }
+            given += taken.len();
+            taken.into_iter().for_each(|(sequence, line)| order.put_back(sequence, Some(line), &BTreeMap::new()));
+        }
+        assert_eq!((given, order), (100, Order { horizon: 100, ..Order::default() }));
+    }
+}

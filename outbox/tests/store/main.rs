@@ -6,6 +6,7 @@ mod cancelling;
 mod faults;
 mod fixture;
 mod full;
+mod lines;
 mod listings;
 mod model;
 mod ordering;
