@@ -4,7 +4,7 @@
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
 use crate::definitions::{self, Definitions};
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{LEARNT_MAX, Ledger, Place, line_of};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
@@ -205,6 +205,15 @@ impl Inner {
         answer
     }
 
+    /// Learns the keys that a claim needs, a bounded piece of them at most.
+    fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
+        for _ in 0..LEARNT_MAX {
+            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
+            self.ledger.learn(subscription, sequence, line_of(key, sequence));
+        }
+    }
+
     fn drop_if_settled(&mut self, sequence: u64) {
         let owed = |owed: &Owed| self.ledger.look(owed.subscription, sequence).is_some();
         if self.events.get(&sequence).is_some_and(|kept| !kept.owed.iter().any(owed)) {
@@ -312,6 +321,7 @@ impl Outbox for MemoryOutbox {
             let now = shared.time.now();
             let until = now.saturating_add(millis_up(want.lease));
             let (mut deliveries, mut bytes) = (Vec::new(), 0_usize);
+            inner.learn(subscription, want.count, now);
             for taken in inner.ledger.claim(subscription, want.count, now, until) {
                 let Some(kept) = inner.events.get(&taken.sequence) else { continue };
                 bytes = bytes.saturating_add(kept.event.payloads.len());
@@ -344,17 +354,23 @@ impl Outbox for MemoryOutbox {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                if lease.wish == Some(Wish::Retry) {
+                let asked = steps::asked(&settlement.then);
+                let answer = match steps::settle(&lease, settlement, at) {
+                    None => {
+                        inner.ledger.release(key);
+                        Settled::Applied
+                    }
+                    Some(entry) => {
+                        let after = entry.after;
+                        shared.enter(inner, about, entry);
+                        steps::settled(asked, after)
+                    }
+                };
+                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
+                if waited && due.last() != Some(&id.subscription) {
                     due.push(id.subscription);
                 }
-                let asked = steps::asked(&settlement.then);
-                let Some(entry) = steps::settle(&lease, settlement, at) else {
-                    inner.ledger.release(key);
-                    return Settled::Applied;
-                };
-                let after = entry.after;
-                shared.enter(inner, about, entry);
-                steps::settled(asked, after)
+                answer
             };
             Ok(settlements.into_iter().map(settle).collect())
         })
@@ -380,10 +396,11 @@ impl Outbox for MemoryOutbox {
             let progress = looked.map(|(_, p)| p).or(newest.map(Entry::progress)).unwrap_or_default();
             match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
                 Ok(entry) => {
-                    if entry.after == State::Pending {
+                    let pending = entry.after == State::Pending;
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    if pending || inner.ledger.is_next_in_line(about.1, at.now) {
                         due.push(delivery.subscription);
                     }
-                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
                     shared.keep(inner, about, entry);
                     Ok(Answer::Done)
                 }
