@@ -36,20 +36,27 @@ impl Client {
     ) -> Result<(Connection, Head), Failure> {
         for _ in 1..TRIES_MAX {
             let Some(mut connection) = self.pool.take(target.origin()) else { break };
+            progress.address(connection.address());
             progress.at(Stage::Answering);
             match connection.send(request).await {
-                Ok(answer) => return Ok((connection, answer)),
+                Ok(answer) => {
+                    progress.done();
+                    return Ok((connection, answer));
+                }
                 Err(mut unsent) => match unsent.take_message() {
                     Some(message) => request = message,
                     None => return Err(Failure::exchanging(unsent.error())),
                 },
             }
         }
-        let stream = self.connector.connect(target.origin(), progress).await?;
+        let opened = self.connector.connect(target.origin(), progress).await?;
         progress.at(Stage::Answering);
-        let mut connection = Connection::new(stream).await.map_err(|e| Failure::exchanging(&e))?;
+        let mut connection = Connection::new(opened).await.map_err(|e| Failure::exchanging(&e))?;
         match connection.send(request).await {
-            Ok(answer) => Ok((connection, answer)),
+            Ok(answer) => {
+                progress.done();
+                Ok((connection, answer))
+            }
             Err(unsent) => Err(Failure::exchanging(unsent.error())),
         }
     }

@@ -1,8 +1,6 @@
 //! Why an exchange came to no answer, in the words that people see at an attempt.
 
-use crate::guard::Refused;
 use std::error::Error;
-use std::io;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +13,7 @@ pub enum Failure {
     Resolver(String),
     /// Every address of the endpoint is one that the guard refuses.
     #[error("refused address: {0}")]
-    Refused(Refused),
+    Refused(String),
     /// No connection stood.
     #[error("connect: {0}")]
     Connect(String),
@@ -61,15 +59,6 @@ impl Failure {
     pub(super) fn reading(error: &hyper::Error) -> Self {
         Self::Body(chain(error))
     }
-
-    /// What the system said while a socket was opened.
-    pub(super) fn connecting(error: &io::Error) -> Self {
-        // ENFILE and EMFILE: no descriptor left, in the system or in this process; the same numbers everywhere.
-        match error.raw_os_error() {
-            Some(23 | 24) => Self::Exhausted(error.to_string()),
-            _ => Self::Connect(error.to_string()),
-        }
-    }
 }
 
 /// An error with its causes, each once: outer texts often repeat the inner ones.
@@ -85,16 +74,4 @@ fn chain(error: &dyn Error) -> String {
         cause = inner.source();
     }
     words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_descriptor_left_is_our_own_fault() {
-        for (number, ours) in [(23, true), (24, true), (111, false)] {
-            assert_eq!(Failure::connecting(&io::Error::from_raw_os_error(number)).is_ours(), ours);
-        }
-    }
 }

@@ -7,8 +7,10 @@
 mod answer;
 mod client;
 mod connect;
+mod dns;
 mod exchange;
 mod failure;
+mod names;
 mod pool;
 mod progress;
 mod resolve;
@@ -18,8 +20,9 @@ mod tls;
 pub use answer::{Answer, Enough};
 pub use exchange::{ANSWER_READ_MAX, End, Seen, signal};
 pub use failure::Failure;
+pub use names::SystemResolver;
 pub use progress::{Progress, Stage};
-pub use resolve::{Resolve, ResolveError, SystemResolver};
+pub use resolve::{Resolve, ResolveError};
 pub use target::{Target, TargetError, URL_MAX};
 
 use crate::guard::Guard;
@@ -70,7 +73,7 @@ pub struct Http {
 pub struct Parts {
     /// Which addresses it may dial. Default: what is globally reachable.
     pub guard: Guard,
-    /// How names are resolved. Default: by the system.
+    /// How names are resolved. Default: [`SystemResolver`].
     pub resolver: Arc<dyn Resolve>,
     /// How many connections are kept, and how long.
     pub bounds: Bounds,

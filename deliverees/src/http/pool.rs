@@ -4,7 +4,7 @@
 //! is looked at when it is taken out, and closed when its time is over by a task that lives as long as any is idle.
 
 use super::Bounds;
-use super::connect::Stream;
+use super::connect::{Opened, Stream};
 use super::target::Origin;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -29,6 +30,7 @@ pub(super) type Request = hyper::Request<Full<Bytes>>;
 /// A connection and what drives it.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
+    address: SocketAddr,
     // Gone once it has ended; its socket is closed by then.
     driver: Option<Pin<Box<Driver>>>,
 }
@@ -37,9 +39,15 @@ type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
 
 impl Connection {
     /// Speaks HTTP/1.1 over a fresh connection; nothing is sent yet.
-    pub(super) async fn new(stream: Box<dyn Stream>) -> hyper::Result<Self> {
+    pub(super) async fn new(opened: Opened) -> hyper::Result<Self> {
+        let Opened { stream, address } = opened;
         let (sender, driver) = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)) })
+        Ok(Self { sender, address, driver: Some(Box::pin(driver)) })
+    }
+
+    /// To where it leads.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Writes and reads what can be; errors are told to whoever waits for an answer or a body.
