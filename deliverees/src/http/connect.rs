@@ -1,8 +1,9 @@
 //! Opens connections: resolves, asks the guard for each address, opens the socket, makes the TLS handshake.
 
+use super::certificate::words;
 use super::resolve::{Resolve, ResolveError};
 use super::target::Origin;
-use super::tls::{Tls, server_name};
+use super::tls::{HTTP_2, Tls, server_name};
 use super::{Failure, Progress, Stage};
 use crate::guard::{Guard, Refused};
 use futures_util::StreamExt as _;
@@ -28,6 +29,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection that was opened.
 pub(super) struct Opened {
     pub(super) stream: Box<dyn Stream>,
+    /// Whether both sides agreed on HTTP/2.
+    pub(super) http_2: bool,
     /// To where.
     pub(super) address: SocketAddr,
 }
@@ -54,14 +57,20 @@ impl Connector {
         // Requests are written whole; waiting for more would only delay them. Where it fails it costs time, no more.
         let _ = socket.set_nodelay(true);
         if !origin.tls {
-            return Ok(Opened { stream: Box::new(socket), address });
+            return Ok(Opened { stream: Box::new(socket), http_2: false, address });
         }
         progress.at(Stage::Handshaking);
         let name = server_name(&origin.host).map_err(Failure::Tls)?;
-        let stream = self.tls.connector().map_err(Failure::Tls)?.connect(name, socket).await;
-        let stream = stream.map_err(|e| Failure::Tls(e.to_string()))?;
+        let tls = self.tls.connector(origin.trust.as_deref()).map_err(Failure::Tls)?;
+        let stream = tls.connect(name, socket).await.map_err(|e| Failure::Tls(words(&e)))?;
         progress.done();
-        Ok(Opened { stream: Box::new(stream), address })
+        let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        Ok(Opened { stream: Box::new(stream), http_2, address })
+    }
+
+    /// Whether names resolve at the moment.
+    pub(super) fn resolves(&self) -> bool {
+        self.resolver.works()
     }
 
     async fn addresses(&self, origin: &Origin, progress: &Progress) -> Result<Vec<IpAddr>, Failure> {

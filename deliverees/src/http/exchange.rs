@@ -129,15 +129,14 @@ impl Http {
 
     /// The end of an exchange that its deadline cut off.
     fn timed_out(&self, seen: &Seen, stage: Stage, after: Duration) -> End {
-        let what = match stage {
-            _ if seen.status.is_some() => "the answer was not complete",
-            Stage::Resolving => "the name did not resolve",
-            Stage::Connecting => "no connection",
-            Stage::Handshaking => "no TLS handshake",
-            Stage::Answering => "no answer",
-        };
-        let words = format!("timeout: {what} within {} ms", after.as_millis());
-        if stage == Stage::Resolving && !self.resolver_works() { End::Ours(words) } else { End::Failed(words) }
+        if seen.status.is_some() {
+            return End::Failed(format!(
+                "timeout: the answer was not complete within {} ms (timeout)",
+                after.as_millis()
+            ));
+        }
+        let failure = Failure::late(stage, after, "timeout", self.resolver_works());
+        if failure.is_ours() { End::Ours(failure.to_string()) } else { End::Failed(failure.to_string()) }
     }
 }
 

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 /// What an exchange waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stage {
-    /// The addresses of the name.
+    /// A connection that is free, or room for another.
     #[default]
+    Queueing,
+    /// The addresses of the name.
     Resolving,
     /// A connection.
     Connecting,
@@ -41,7 +43,7 @@ impl Progress {
     #[must_use]
     pub fn stage(&self) -> Stage {
         let number = self.0.stage.load(Ordering::Relaxed);
-        let stages = [Stage::Resolving, Stage::Connecting, Stage::Handshaking, Stage::Answering];
+        let stages = [Stage::Queueing, Stage::Resolving, Stage::Connecting, Stage::Handshaking, Stage::Answering];
         stages.into_iter().find(|stage| *stage as u8 == number).unwrap_or_default()
     }
 
@@ -63,6 +65,7 @@ impl Progress {
         let took = written.since.take().map(|since| since.elapsed());
         let trace = &mut written.trace;
         match self.stage() {
+            Stage::Queueing => {}
             Stage::Resolving => trace.dns = took,
             Stage::Connecting => trace.connect = took,
             Stage::Handshaking => trace.tls = took,
