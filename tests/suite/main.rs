@@ -17,6 +17,7 @@ mod listen;
 mod manuals;
 mod newcomer;
 mod orchest;
+mod ordering;
 mod panics;
 mod power_cut;
 mod stop;

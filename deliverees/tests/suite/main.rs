@@ -20,3 +20,5 @@ mod options;
 mod receiver;
 #[cfg(test)]
 mod sending;
+#[cfg(test)]
+mod wire;
