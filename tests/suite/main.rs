@@ -19,6 +19,7 @@ mod newcomer;
 mod orchest;
 mod panics;
 mod power_cut;
+mod promises;
 mod stop;
 mod switched;
 mod telemetry_file;
