@@ -2,10 +2,8 @@
 
 use super::stage::{Case, Row, play, row, same};
 use anyhow::{Context, Result, ensure};
-use posthaste_tests::{Config, Reply, daemon, until};
+use posthaste_tests::{Config, Reply, Wire, daemon, until};
 use serde_json::{Value, json};
-use std::io::Write as _;
-use std::net::TcpStream;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// What ends by itself well within a test, and long after what it must not delay.
 const STALL: Duration = Duration::from_secs(4);
 
-fn say(stream: &mut TcpStream, text: &str) {
+fn say(stream: &mut dyn Wire, text: &str) {
     drop(stream.write_all(text.as_bytes()));
 }
 

@@ -78,7 +78,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("sled::", &["outbox/src/disk"]),
     ("bincode::", &["outbox/"]),
     ("surf::", &["deliverees/"]),
-    ("hyper::client", &["deliverees/"]),
+    ("hyper::client", &["deliverees/", "src/"]),
     ("backoff::", &["events/"]),
     ("cel::", &["events/"]),
     ("prost::", &["deliverees/"]),
