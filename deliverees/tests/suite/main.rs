@@ -24,3 +24,5 @@ mod receiver;
 mod sending;
 #[cfg(test)]
 mod signatures;
+#[cfg(test)]
+mod wire;
