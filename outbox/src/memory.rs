@@ -3,6 +3,7 @@
 //! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
+use crate::definitions::{self, Definitions};
 use crate::ledger::{LEARNT_MAX, Ledger, Place, line_of};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
@@ -45,6 +46,7 @@ struct Inner {
     /// Keys by the time at which they are forgotten.
     keys_end: VecDeque<(u64, [u8; 16])>,
     health: Health,
+    definitions: Definitions,
     /// Dead at birth, and nobody told yet.
     refused: Vec<Refused>,
     closed: bool,
@@ -287,7 +289,7 @@ impl Outbox for MemoryOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
             due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
-            Ok(inner.ledger.roll())
+            Ok(inner.ledger.roll(shared.time.now()))
         })
     }
 
@@ -433,16 +435,27 @@ impl Outbox for MemoryOutbox {
         })
     }
 
-    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |shared, inner, _| {
+            let now = shared.time.now();
+            for (id, vitals) in &vitals {
+                inner.ledger.note(*id, vitals, now);
+            }
+            Ok(())
+        })
     }
 
-    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |_, inner, _| {
+            let mut after = inner.definitions.clone();
+            definitions::apply(&mut after, changes)?;
+            inner.definitions = after;
+            Ok(())
+        })
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|_, inner, _| Ok(inner.definitions.values().cloned().collect()))
     }
 
     fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
@@ -466,7 +479,7 @@ impl Outbox for MemoryOutbox {
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
-        self.run(|_, inner, _| Ok(inner.ledger.roll()))
+        self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
     }
 
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {

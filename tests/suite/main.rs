@@ -20,6 +20,7 @@ mod orchest;
 mod ordering;
 mod panics;
 mod power_cut;
+mod promises;
 mod stop;
 mod switched;
 mod telemetry_file;

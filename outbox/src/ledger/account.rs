@@ -5,7 +5,7 @@
 
 use super::held::Held;
 use super::order::{Line, Order};
-use super::{LeaseKey, Progress};
+use super::{LeaseKey, Noted, Progress};
 use crate::Standing;
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,6 +19,11 @@ pub(crate) struct Account {
     pub(crate) standing: Standing,
     pub(crate) backlog_max: u64,
     pub(crate) held: Held,
+    pub(crate) noted: Noted,
+    /// Whether whoever made it took it away: nothing of its name belongs to it any more.
+    pub(crate) deleted: bool,
+    /// The highest sequence that it was ever owed; 0 where it never was.
+    pub(crate) last_owed: u64,
     /// Owed and never tried. Its minimum is the cursor.
     pub(super) fresh: RoaringTreemap,
     /// How many stand in `fresh`: the bitmap would count them anew each time.
@@ -59,6 +64,9 @@ impl Account {
             standing: Standing::Active,
             backlog_max,
             held: Held::default(),
+            noted: Noted::default(),
+            deleted: false,
+            last_owed: 0,
             fresh: RoaringTreemap::new(),
             fresh_count: 0,
             waiting: BTreeMap::new(),
@@ -135,6 +143,7 @@ impl Account {
     /// Puts a delivery among those never tried; with its line, where that is known.
     pub(super) fn put_fresh(&mut self, sequence: u64, line: Option<Line>) {
         self.fresh_count += u64::from(self.fresh.insert(sequence));
+        self.last_owed = self.last_owed.max(sequence);
         self.line_up(sequence, line);
     }
 
@@ -144,6 +153,7 @@ impl Account {
             self.due.remove(&(before.due, sequence));
         }
         self.due.insert((waiting.due, sequence));
+        self.last_owed = self.last_owed.max(sequence);
         self.line_up(sequence, line);
     }
 

@@ -6,11 +6,13 @@
 
 mod account;
 mod held;
+mod noted;
 mod order;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
+pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
@@ -138,6 +140,8 @@ impl Ledger {
         account.standing = written.standing;
         account.backlog_max = written.backlog_max;
         account.held = written.held;
+        (account.noted, account.deleted) = (written.noted, written.deleted);
+        account.last_owed = account.last_owed.max(written.last_owed);
     }
 
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
@@ -233,8 +237,9 @@ impl Ledger {
     }
 
     /// Every subscription that is listed or still owed something.
-    pub(crate) fn roll(&self) -> Roll {
-        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || a.owed() > 0);
+    pub(crate) fn roll(&self, now: u64) -> Roll {
+        let owed = |a: &Account| a.owed() > 0 && !a.deleted;
+        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || owed(a));
         let subscriptions = shown
             .map(|(id, a)| Subscribed {
                 id,
@@ -242,10 +247,16 @@ impl Ledger {
                 listed: a.unlisted_since.is_none(),
                 standing: a.standing.clone(),
                 owed: a.owed(),
-                vitals: crate::Vitals::default(),
+                vitals: a.noted.tell(now),
             })
             .collect();
         Roll { epoch: self.epoch, subscriptions }
+    }
+
+    /// Notes how a subscription fares; whether there is one of that number, and it changed.
+    pub(crate) fn note(&mut self, id: SubscriptionId, vitals: &crate::Vitals, now: u64) -> bool {
+        let noted = Noted::told(vitals, now);
+        self.accounts.get_mut(&id).is_some_and(|account| std::mem::replace(&mut account.noted, noted) != noted)
     }
 
     /// Notes a new event's delivery.

@@ -11,7 +11,9 @@ use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
-use crate::{Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Want, Wish};
+use crate::{
+    Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Vitals, Want, Wish,
+};
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -330,7 +332,7 @@ impl Store {
         inner.dirty.extend(changed.iter().copied());
         inner.dirty_head = true;
         let before = (!changed.is_empty()).then_some(before);
-        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(), changed }
+        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(self.time.now()), changed }
     }
 
     /// Sets a standing; durable once what waits to be written is.
@@ -338,6 +340,16 @@ impl Store {
         let mut inner = self.inner();
         inner.dirty.insert(subscription);
         inner.ledger.set_standing(subscription, standing, self.time.now())
+    }
+
+    /// Notes how subscriptions fare; whether there is something to write.
+    pub(crate) fn note_vitals(&self, vitals: &[(SubscriptionId, Vitals)]) -> bool {
+        let now = self.time.now();
+        let mut inner = self.inner();
+        let changed = vitals.iter().filter(|(id, vitals)| inner.ledger.note(*id, vitals, now)).map(|(id, _)| *id);
+        let changed: Vec<SubscriptionId> = changed.collect();
+        inner.dirty.extend(changed.iter().copied());
+        !changed.is_empty()
     }
 
     /// Cancels up to `count` deliveries whose subscription was gone for too long.
