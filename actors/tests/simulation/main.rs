@@ -9,6 +9,7 @@
 mod batches;
 mod isolation;
 mod model;
+mod orders;
 mod people;
 mod rates;
 mod receiver;
