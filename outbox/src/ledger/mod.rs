@@ -139,6 +139,13 @@ impl Ledger {
         account.last_owed = account.last_owed.max(written.last_owed);
     }
 
+    /// Says up to where those may be owed events of which nobody noted it.
+    pub(crate) fn know_last_owed(&mut self, last: u64) {
+        for account in self.accounts.values_mut().filter(|account| account.last_owed == u64::MAX) {
+            account.last_owed = last;
+        }
+    }
+
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
     pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
         self.last_epoch = self.last_epoch.max(epoch);
@@ -384,6 +391,12 @@ impl Ledger {
             Place::Leased(key) => self.leases.get(&key).map(|l| l.progress).unwrap_or_default(),
         };
         Some((place, progress))
+    }
+
+    /// How far a delivery has come that was cancelled while an attempt at it is under way.
+    pub(crate) fn cancelled_under_way(&self, id: SubscriptionId, sequence: u64) -> Option<Progress> {
+        let key = self.cancelled.get(&(id, sequence))?;
+        self.leases.get(key).map(|lease| lease.progress)
     }
 
     /// The state of a delivery as shown, from its state as written.
