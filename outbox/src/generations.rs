@@ -253,7 +253,9 @@ impl Outbox for GenerationOutbox {
     }
 
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        self.look(Lane::Looks, move |store| Ok(store.define(changes)?))
+        let lanes = Arc::clone(&self.0.lanes);
+        let defined = self.look(Lane::Looks, move |store| Ok(store.define(changes)?));
+        Box::pin(async move { if defined.await? { durable(&lanes).await } else { Ok(()) } })
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {

@@ -288,8 +288,9 @@ impl Outbox for MemoryOutbox {
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
         self.run(move |_, inner, _| {
             let mut after = inner.definitions.clone();
-            definitions::apply(&mut after, changes)?;
+            definitions::apply(&mut after, changes.clone())?;
             inner.definitions = after;
+            inner.ledger.mark_deleted(&definitions::deletions(&changes));
             Ok(())
         })
     }
@@ -365,6 +366,9 @@ impl Outbox for MemoryOutbox {
             shared.cancel(inner, &beyond, UNLISTED, at);
             let (forgotten, more) = inner.drop_old(at.now.saturating_sub(millis(shared.limits.retention)));
             swept.forgotten = forgotten;
+            let oldest = inner.events.keys().next().copied().unwrap_or(u64::MAX);
+            let age = millis(shared.limits.grace.saturating_add(shared.limits.retention));
+            inner.ledger.forget_subscriptions(at.now, age, oldest);
             swept.more = more || beyond.len() == SWEEP_MAX;
             Ok(swept)
         })

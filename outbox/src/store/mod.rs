@@ -31,7 +31,7 @@ pub(crate) mod spare;
 pub(crate) mod sweep;
 pub(crate) mod walk;
 
-use crate::definitions::Shelf;
+use crate::definitions::{self, Shelf};
 use crate::disk::{Disk, DiskError, Generation};
 use crate::idempotency::Keys;
 use crate::ledger::Ledger;
@@ -170,12 +170,18 @@ impl Store {
         Ok(all)
     }
 
-    /// Changes definitions; durable when it returns.
-    pub(crate) fn define(&self, changes: Vec<Define>) -> Result<(), DiskError> {
+    /// Changes definitions; durable when it returns. Whether accounts were marked, which is durable once what waits to be
+    /// written is.
+    pub(crate) fn define(&self, changes: Vec<Define>) -> Result<bool, DiskError> {
+        let marks = definitions::deletions(&changes);
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = shelf.change(&*self.disk, changes)?;
+        drop(shelf);
         self.library.note_damage(damaged);
-        Ok(())
+        let mut inner = self.inner();
+        let marked = inner.ledger.mark_deleted(&marks);
+        inner.dirty.extend(marked.iter().copied());
+        Ok(!marked.is_empty())
     }
 
     /// Whether something waits to be written for which nobody waits.

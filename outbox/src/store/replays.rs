@@ -69,6 +69,19 @@ impl Store {
         inner.replays.shown(id)
     }
 
+    /// Ends the replays whose subscription was deleted: nobody drives them any more.
+    pub(crate) fn end_orphaned_replays(&self) {
+        let orphaned: Vec<ReplayId> = {
+            let inner = self.inner();
+            let orphaned = |ordered: &&Ordered| {
+                let account = inner.ledger.account(ordered.replay.order.subscription);
+                ordered.runs() && account.is_none_or(|account| account.deleted && account.unlisted_since.is_some())
+            };
+            inner.replays.iter().filter(orphaned).map(|ordered| ordered.replay.id).collect()
+        };
+        orphaned.into_iter().for_each(|id| drop(self.cancel_replay(id)));
+    }
+
     /// One that is under way; it ends where its subscription is gone.
     fn running(&self, id: ReplayId) -> Option<Ordered> {
         let ordered = self.inner().replays.get(id).filter(|ordered| ordered.runs()).cloned()?;

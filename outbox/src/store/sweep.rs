@@ -77,9 +77,13 @@ impl Store {
         if let Some(size) = active.and_then(|generation| self.disk.size(generation).ok()) {
             self.active_bytes.store(size, Ordering::Relaxed);
         }
+        let oldest = self.catalog().at_or_above(0).unwrap_or(u64::MAX);
         let mut inner = self.inner();
         inner.ledger.end_leases(now);
-        inner.ledger.forget_subscriptions(now, millis(self.limits.grace.saturating_add(self.limits.retention)));
+        let age = millis(self.limits.grace.saturating_add(self.limits.retention));
+        inner.ledger.forget_subscriptions(now, age, oldest);
+        drop(inner);
+        self.end_orphaned_replays();
         Ok(())
     }
 

@@ -103,6 +103,7 @@ conformance! {
     a_closed_store_says_so,
     definitions_are_kept_by_name_and_changed_in_order,
     definitions_beyond_the_bounds_are_refused_and_change_nothing,
+    a_name_that_was_deleted_begins_anew_when_it_comes_again,
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
