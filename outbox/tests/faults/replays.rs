@@ -113,7 +113,7 @@ impl Replaying {
     }
 
     /// Goes on until the replay is done, over whatever troubles.
-    fn to_its_end(&mut self) -> Check {
+    fn finish(&mut self) -> Check {
         for _ in 0..60 {
             let done = self.go_on()?;
             if done && !self.world.disk.is_off() {
@@ -146,7 +146,7 @@ fn run(nth: u64, trouble: Trouble, leaves: Leaves, cursor: Cursor) -> Check<Repl
     let mut replaying = Replaying::new(nth, cursor)?;
     replaying.world.disk.set_leaves(leaves);
     replaying.world.disk.arm(Fault { on: None, nth, trouble, lasting: false });
-    replaying.to_its_end()?;
+    replaying.finish()?;
     replaying.check()?;
     Ok(replaying)
 }
@@ -155,7 +155,7 @@ fn run(nth: u64, trouble: Trouble, leaves: Leaves, cursor: Cursor) -> Check<Repl
 fn calls_of_a_replay() -> u64 {
     let mut replaying = Replaying::new(0, Cursor::Kept).unwrap();
     let before: u64 = replaying.world.disk.calls().values().sum();
-    replaying.to_its_end().unwrap();
+    replaying.finish().unwrap();
     replaying.check().unwrap();
     replaying.world.disk.calls().values().sum::<u64>() - before
 }

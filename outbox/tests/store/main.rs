@@ -9,6 +9,7 @@ mod fixture;
 mod full;
 mod listings;
 mod model;
+mod opened;
 mod promises;
 mod recovery;
 mod replays;
