@@ -220,7 +220,7 @@ fn translated(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         // them in `ffff:0` as SIIT does.
         (matches!(o[8..12], [0, 0, 0, 0] | [0xff, 0xff, 0, 0]), [o[12], o[13], o[14], o[15]]),
     ];
-    let octet_is_zero = |i: usize| o[8] == 0 || i == 5;
+    let octet_is_zero = move |i: usize| o[8] == 0 || i == 5;
     let read = embedded.map(|(form, v4)| form.then(|| Ipv4Addr::from(v4)));
     read.into_iter().enumerate().filter(move |(i, _)| octet_is_zero(*i)).filter_map(|(_, v4)| v4)
 }

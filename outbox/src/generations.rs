@@ -241,16 +241,23 @@ impl Outbox for GenerationOutbox {
         })
     }
 
-    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            if lanes.store().note_vitals(&vitals) {
+                lanes.settled();
+            }
+            Ok(())
+        })
     }
 
-    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.look(Lane::Looks, move |store| Ok(store.define(changes)?))
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.look(Lane::Looks, |store| Ok(store.definitions()?))
     }
 
     fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
@@ -277,7 +284,8 @@ impl Outbox for GenerationOutbox {
         let lanes = Arc::clone(&self.0.lanes);
         Box::pin(async move {
             lanes.store().check_open()?;
-            Ok(lanes.store().inner().ledger.roll())
+            let store = lanes.store();
+            Ok(store.inner().ledger.roll(store.time.now()))
         })
     }
 

@@ -4,6 +4,7 @@
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
 mod definition;
+mod definitions;
 pub mod disk;
 pub mod envelope;
 mod generations;

@@ -3,7 +3,8 @@
 //! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
-use crate::ledger::{Ledger, Place};
+use crate::definitions::{self, Definitions};
+use crate::ledger::{LEARNT_MAX, Ledger, Place, line_of};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
@@ -45,6 +46,7 @@ struct Inner {
     /// Keys by the time at which they are forgotten.
     keys_end: VecDeque<(u64, [u8; 16])>,
     health: Health,
+    definitions: Definitions,
     /// Dead at birth, and nobody told yet.
     refused: Vec<Refused>,
     closed: bool,
@@ -203,6 +205,15 @@ impl Inner {
         answer
     }
 
+    /// Learns the keys that a claim needs, a bounded piece of them at most.
+    fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
+        for _ in 0..LEARNT_MAX {
+            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
+            self.ledger.learn(subscription, sequence, line_of(key, sequence));
+        }
+    }
+
     fn drop_if_settled(&mut self, sequence: u64) {
         let owed = |owed: &Owed| self.ledger.look(owed.subscription, sequence).is_some();
         if self.events.get(&sequence).is_some_and(|kept| !kept.owed.iter().any(owed)) {
@@ -278,7 +289,7 @@ impl Outbox for MemoryOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
             due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
-            Ok(inner.ledger.roll())
+            Ok(inner.ledger.roll(shared.time.now()))
         })
     }
 
@@ -310,6 +321,7 @@ impl Outbox for MemoryOutbox {
             let now = shared.time.now();
             let until = now.saturating_add(millis_up(want.lease));
             let (mut deliveries, mut bytes) = (Vec::new(), 0_usize);
+            inner.learn(subscription, want.count, now);
             for taken in inner.ledger.claim(subscription, want.count, now, until) {
                 let Some(kept) = inner.events.get(&taken.sequence) else { continue };
                 bytes = bytes.saturating_add(kept.event.payloads.len());
@@ -342,17 +354,23 @@ impl Outbox for MemoryOutbox {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                if lease.wish == Some(Wish::Retry) {
+                let asked = steps::asked(&settlement.then);
+                let answer = match steps::settle(&lease, settlement, at) {
+                    None => {
+                        inner.ledger.release(key);
+                        Settled::Applied
+                    }
+                    Some(entry) => {
+                        let after = entry.after;
+                        shared.enter(inner, about, entry);
+                        steps::settled(asked, after)
+                    }
+                };
+                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
+                if waited && due.last() != Some(&id.subscription) {
                     due.push(id.subscription);
                 }
-                let asked = steps::asked(&settlement.then);
-                let Some(entry) = steps::settle(&lease, settlement, at) else {
-                    inner.ledger.release(key);
-                    return Settled::Applied;
-                };
-                let after = entry.after;
-                shared.enter(inner, about, entry);
-                steps::settled(asked, after)
+                answer
             };
             Ok(settlements.into_iter().map(settle).collect())
         })
@@ -378,10 +396,11 @@ impl Outbox for MemoryOutbox {
             let progress = looked.map(|(_, p)| p).or(newest.map(Entry::progress)).unwrap_or_default();
             match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
                 Ok(entry) => {
-                    if entry.after == State::Pending {
+                    let pending = entry.after == State::Pending;
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    if pending || inner.ledger.is_next_in_line(about.1, at.now) {
                         due.push(delivery.subscription);
                     }
-                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
                     shared.keep(inner, about, entry);
                     Ok(Answer::Done)
                 }
@@ -416,16 +435,27 @@ impl Outbox for MemoryOutbox {
         })
     }
 
-    fn note(&self, _vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+    fn note(&self, vitals: Vec<(SubscriptionId, Vitals)>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |shared, inner, _| {
+            let now = shared.time.now();
+            for (id, vitals) in &vitals {
+                inner.ledger.note(*id, vitals, now);
+            }
+            Ok(())
+        })
     }
 
-    fn define(&self, _changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
+        self.run(move |_, inner, _| {
+            let mut after = inner.definitions.clone();
+            definitions::apply(&mut after, changes)?;
+            inner.definitions = after;
+            Ok(())
+        })
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|_, inner, _| Ok(inner.definitions.values().cloned().collect()))
     }
 
     fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
@@ -449,7 +479,7 @@ impl Outbox for MemoryOutbox {
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
-        self.run(|_, inner, _| Ok(inner.ledger.roll()))
+        self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
     }
 
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {

@@ -21,4 +21,6 @@ mod receiver;
 #[cfg(test)]
 mod sending;
 #[cfg(test)]
+mod signatures;
+#[cfg(test)]
 mod wire;

@@ -26,6 +26,7 @@ pub(crate) mod rotate;
 pub(crate) mod spare;
 pub(crate) mod sweep;
 
+use crate::definitions::Shelf;
 use crate::disk::{Disk, DiskError, Generation};
 use crate::idempotency::Keys;
 use crate::ledger::Ledger;
@@ -33,7 +34,7 @@ use crate::limits::Limits;
 use crate::refusals::Refusals;
 use crate::steps::Moment;
 use crate::time::OutboxTime;
-use crate::{Health, StoreError, Tell};
+use crate::{Define, Definition, Health, StoreError, Tell};
 use catalog::Catalog;
 use claim::Cache;
 use library::{Library, Shared};
@@ -56,6 +57,8 @@ pub(crate) struct Store {
     spare: Mutex<spare::Spare>,
     inner: Mutex<Inner>,
     catalog: Mutex<Catalog>,
+    /// Locked alone.
+    shelf: Mutex<Shelf>,
     /// Generations that nobody needs and that could not be removed yet.
     dying: Mutex<BTreeSet<Generation>>,
     tell: Mutex<Option<Arc<Tell>>>,
@@ -147,6 +150,22 @@ impl Store {
 
     pub(crate) fn is_refusing(&self) -> bool {
         self.refusing.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Every definition that is kept, by name.
+    pub(crate) fn definitions(&self) -> Result<Vec<Definition>, DiskError> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, damaged) = shelf.all(&*self.disk)?;
+        self.library.note_damage(damaged);
+        Ok(all)
+    }
+
+    /// Changes definitions; durable when it returns.
+    pub(crate) fn define(&self, changes: Vec<Define>) -> Result<(), DiskError> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = shelf.change(&*self.disk, changes)?;
+        self.library.note_damage(damaged);
+        Ok(())
     }
 
     /// Whether something waits to be written for which nobody waits.

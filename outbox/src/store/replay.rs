@@ -82,6 +82,7 @@ impl Store {
             spare: Mutex::default(),
             inner: Mutex::new(inner),
             catalog: Mutex::new(catalog),
+            shelf: Mutex::default(),
             dying: Mutex::new(BTreeSet::new()),
             tell: Mutex::new(None),
             refusals: crate::refusals::Refusals::default(),

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
 const SNAPSHOT_KIND: u8 = b'L';
-const VERSION: u8 = 1;
+/// Version 2 tells more of each subscription.
+const VERSION: u8 = 2;
 /// How many snapshots are kept: the newest, and one in case it is damaged.
 pub(crate) const SNAPSHOTS_KEPT: usize = 2;
 /// A generation ends after this share of the retention, so that deleting whole ones follows the retention closely.
@@ -23,6 +24,9 @@ const SHARES: u64 = 8;
 pub(crate) struct Snapshot {
     pub(crate) head: Head,
     ledger: serde_bytes::ByteBuf,
+    /// The version that it was read of.
+    #[serde(skip)]
+    version: u8,
 }
 
 impl Snapshot {
@@ -41,14 +45,14 @@ impl Snapshot {
 
     pub(crate) fn from_bytes(generation: Generation, bytes: Vec<u8>) -> Result<Self, DiskError> {
         let opened = envelope::open(Self::file(generation).as_bytes(), &bytes.into())?;
-        if (opened.kind, opened.version) != (SNAPSHOT_KIND, VERSION) {
-            return Err(rows::damaged(format!("a snapshot of version {}", opened.version)));
+        match (opened.kind, opened.version) {
+            (SNAPSHOT_KIND, version @ 1..=VERSION) => Ok(Self { version, ..rows::decode(&opened.body)? }),
+            (_, version) => Err(rows::damaged(format!("a snapshot of version {version}"))),
         }
-        rows::decode(&opened.body)
     }
 
     pub(crate) fn ledger(&self, first_lease: u64) -> Result<Ledger, DiskError> {
-        Ledger::from_bytes(&self.ledger, first_lease)
+        Ledger::from_bytes(&self.ledger, self.version, first_lease)
     }
 }
 
@@ -118,7 +122,7 @@ impl Store {
             next_sequence: writer.next_sequence,
             millis: self.time.now(),
         };
-        Snapshot { head, ledger: serde_bytes::ByteBuf::from(inner.ledger.to_bytes()) }
+        Snapshot { head, ledger: serde_bytes::ByteBuf::from(inner.ledger.to_bytes()), version: VERSION }
     }
 
     /// Writes what is known of a generation that ended.
