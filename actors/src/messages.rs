@@ -3,6 +3,7 @@
 //! The HTTP API is a thin client of exactly these. Mailboxes are bounded: `send` waits, `try_send` fails when one is
 //! full; never use `do_send`, which ignores the bound.
 
+pub use crate::scheduler::CircuitState;
 use crate::settings::Settings;
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
@@ -259,8 +260,12 @@ pub struct SubscriptionView {
     pub backlog: u64,
     /// Deliveries in flight.
     pub in_flight: u64,
-    /// Whether its circuit is open.
-    pub circuit_open: bool,
+    /// How its circuit stands.
+    pub circuit: CircuitState,
+    /// Why its circuit opened, where it is not closed.
+    pub circuit_reason: Option<String>,
+    /// When the first attempt failed since a delivery arrived last; `None` where the last one arrived.
+    pub failing_since: Option<Timestamp>,
     /// Until when nothing is sent since its receiver asked to wait; `None` where it did not. Ended by [`Resume`], by
     /// [`Retry`] of one of its deliveries, and by a reload that changes its settings.
     pub held_until: Option<Timestamp>,

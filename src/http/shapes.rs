@@ -1,7 +1,7 @@
 //! How things look in answers: the wire's own structs, apart from the domain's.
 
 use posthaste_actors::QUARANTINE;
-use posthaste_actors::messages::{SubscriptionView, Watched};
+use posthaste_actors::messages::{CircuitState, SubscriptionView, Watched};
 use posthaste_events::catalogue::declare::{Audience, FieldKind};
 use posthaste_events::catalogue::{Catalogue, Declared, FilterPath};
 use posthaste_events::{Attempt, EventType, Facts, Payloads};
@@ -300,7 +300,10 @@ pub(crate) fn subscription(view: &SubscriptionView) -> Value {
     put("reason", reason.into());
     put("backlog", view.backlog.into());
     put("in_flight", view.in_flight.into());
-    put("circuit_open", view.circuit_open.into());
+    put("circuit_open", (view.circuit != CircuitState::Closed).into());
+    put("circuit_state", view.circuit.as_str().into());
+    put("circuit_reason", view.circuit_reason.clone().into());
+    put("failing_since", view.failing_since.map(|t| t.to_string()).into());
     put("held_until", view.held_until.map(|t| t.to_string()).into());
     Value::Object(shape)
 }
