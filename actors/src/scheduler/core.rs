@@ -6,6 +6,7 @@
 use super::circuit::{Allowance, Breaker};
 use super::fairness::Turns;
 use super::lane::{CallIds, Lane, Ready, Underway};
+use super::pace::Pace;
 use super::uncharged::Uncharged;
 use super::window::{BYTES_MAX, COUNT_MAX, Load, Window};
 use super::words::{Action, CallId, Counts, Input, LaneView, Now, Owed, Terms, Told};
@@ -38,6 +39,8 @@ pub struct Core {
     pub(super) scan_at: Duration,
     pub(super) scanning: bool,
     pub(super) scans: u64,
+    /// Whether the subscriptions were told.
+    started: bool,
     pub(super) stopping: Option<Duration>,
     pub(super) stopped: bool,
     pub(super) woken_at: Option<Duration>,
@@ -68,6 +71,7 @@ impl Default for Core {
             scan_at: Duration::ZERO,
             scanning: false,
             scans: 0,
+            started: false,
             stopping: None,
             stopped: false,
             woken_at: None,
@@ -189,10 +193,14 @@ impl Core {
     }
 
     fn roster(&mut self, now: Duration, terms: Vec<Terms>) {
+        let started = std::mem::replace(&mut self.started, true);
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
         for terms in terms {
             let (id, active) = (terms.id, terms.active);
-            let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(terms.clone()));
+            let lane = self.lanes.entry(id).or_insert_with(|| {
+                let pace = if started { Pace::default() } else { Pace::after_a_start(terms.rate.as_ref(), now) };
+                Lane::new(terms.clone(), pace)
+            });
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
             }

@@ -1,6 +1,7 @@
 //! One subscription as the scheduler sees it: what it has ready and in flight, when it is worth a claim, and how much.
 
 use super::circuit::{Allowance, Breaker};
+use super::pace::Pace;
 use super::window::Load;
 use super::words::{CallId, Refusals, Tally, Terms};
 use posthaste_events::builtin::News;
@@ -27,6 +28,9 @@ const CLAIM_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A batch that is not full waits at most so long, whatever its deliveree wishes.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Under a rate limit, so long before a call may begin its delivery is claimed.
+const CLAIM_EARLY: Duration = Duration::from_millis(250);
 
 /// Why a delivery was dead at birth.
 pub(crate) const BACKLOG: &str = "backlog";
@@ -90,6 +94,8 @@ pub(super) struct Lane {
     /// Nothing begins before this.
     pub(super) not_before: Duration,
     pub(super) breaker: Breaker,
+    /// What its rate limit goes by.
+    pub(super) pace: Pace,
     /// A reason for which it is to be disabled, until the outbox did so.
     pub(super) disabling: Option<Disabling>,
     /// Whether its standing was told since the last scan was asked for.
@@ -120,7 +126,7 @@ pub(super) struct Disabling {
 }
 
 impl Lane {
-    pub(super) const fn new(terms: Terms) -> Self {
+    pub(super) fn new(terms: Terms, pace: Pace) -> Self {
         Self {
             terms,
             gone: false,
@@ -132,6 +138,7 @@ impl Lane {
             flying: 0,
             not_before: Duration::ZERO,
             breaker: Breaker::CLOSED,
+            pace,
             disabling: None,
             told_while_scanning: false,
             timer: None,
@@ -162,8 +169,10 @@ impl Lane {
         if !self.takes() || !idle || self.due.is_none_or(|due| due > now) {
             return 0;
         }
+        let paced = self.paced(now);
         match self.breaker.allowance(now) {
             Allowance::None(_) => 0,
+            _ if paced == 0 => 0,
             Allowance::One if self.ready.is_empty() => PROBE_CLAIM,
             Allowance::One => 0,
             Allowance::Any if self.ready.len() > self.ahead() / 2 && self.batch_is_full() => 0,
@@ -172,9 +181,20 @@ impl Lane {
                 let at_once = self.concurrency().saturating_mul(batch);
                 // Behind the calls at least one whole batch, so that the next call need not be a small one.
                 let ahead = self.ahead().max(batch);
-                at_once.saturating_add(ahead).saturating_sub(self.ready.len() + self.flying)
+                at_once.saturating_add(ahead).saturating_sub(self.ready.len() + self.flying).min(paced)
             }
         }
+    }
+
+    /// How many deliveries the rate limit lets be claimed: what can begin soon, beside what is ready.
+    fn paced(&self, now: Duration) -> usize {
+        let open = self.pace.open(self.terms.rate.as_ref(), self.calls, now.saturating_add(CLAIM_EARLY));
+        open.saturating_sub(self.calls_ready()).saturating_mul(self.terms.limits.events.max(1))
+    }
+
+    /// How many calls what is ready makes.
+    fn calls_ready(&self) -> usize {
+        self.ready.len().div_ceil(self.terms.limits.events.max(1))
     }
 
     /// Whether a call may begin.
@@ -183,6 +203,7 @@ impl Lane {
             && !self.ready.is_empty()
             && self.calls < self.concurrency()
             && self.not_before <= now
+            && self.pace.open(self.terms.rate.as_ref(), self.calls, now) > 0
             && match self.breaker.allowance(now) {
                 // A probe waits for nobody.
                 Allowance::One => true,
@@ -219,9 +240,15 @@ impl Lane {
                 Allowance::One | Allowance::Any => {}
             }
         }
+        let rate = self.terms.rate.as_ref();
+        if claim.is_some() && self.paced(now) == 0 {
+            let opens = self.pace.opens_at(rate, self.calls, self.calls_ready(), now);
+            claim = claim.zip(opens).map(|(at, opens)| at.max(opens.saturating_sub(CLAIM_EARLY)));
+        }
+        let begins = self.pace.opens_at(rate, self.calls, 0, now).filter(|_| self.takes() && !self.ready.is_empty());
         let news = [&self.obituary, &self.refused].into_iter().flatten().map(|o| o.tell_at);
         let batch = self.batch_until().filter(|_| self.takes());
-        news.chain([claim, batch].into_iter().flatten().filter(|at| *at > now)).min()
+        news.chain([claim, batch, begins].into_iter().flatten().filter(|at| *at > now)).min()
     }
 
     /// Takes the deliveries of the next call.

@@ -10,6 +10,7 @@ mod core;
 mod decide;
 mod fairness;
 pub(crate) mod lane;
+mod pace;
 mod report;
 mod turn;
 mod uncharged;

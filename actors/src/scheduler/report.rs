@@ -65,6 +65,9 @@ impl Core {
         }
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.calls = lane.calls.saturating_sub(1);
+            if end != End::NotTaken {
+                lane.pace.ended(lane.terms.rate.as_ref(), now.elapsed);
+            }
             lane.breaker.ended(call, now.elapsed, lane.terms.circuit.as_ref());
         }
         self.touch(id);

@@ -105,7 +105,8 @@ impl Core {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.touched = false;
         self.actions.extend(lane.take_news(now.elapsed, self.stopping.is_some()).map(Action::Announce));
-        if lane.gone && lane.calls == 0 && lane.claiming.is_none() {
+        let clear = lane.pace.is_clear(lane.terms.rate.as_ref(), now.elapsed);
+        if lane.gone && lane.calls == 0 && lane.claiming.is_none() && clear {
             self.turns.leave(&lane.terms.tenant, id);
             if let Some(at) = lane.timer {
                 self.timers.remove(&(at, id));

@@ -10,6 +10,7 @@ mod batches;
 mod isolation;
 mod model;
 mod people;
+mod rates;
 mod receiver;
 mod seams;
 mod store;
@@ -105,6 +106,11 @@ fn a_scheduler_that_takes_a_failure_for_a_delivery_is_caught() {
 #[test]
 fn a_disk_that_only_says_that_it_synced_is_caught() {
     assert!(caught(Sabotage::SyncLies) >= 10);
+}
+
+#[test]
+fn a_scheduler_that_allows_itself_more_than_a_rate_limit_is_caught() {
+    assert!(caught(Sabotage::WiderRates) >= 20);
 }
 
 #[test]

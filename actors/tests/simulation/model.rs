@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) slow_until: BTreeMap<SubscriptionId, Duration>,
     pub(crate) unsettled: usize,
     pub(crate) calls_begun: usize,
+    /// When the calls of a subscription with a rate limit arrived at its receiver.
+    pub(crate) arrivals: BTreeMap<SubscriptionId, Vec<Duration>>,
     news_dead: u64,
     deaths: u64,
     deaths_unprobed: u64,
@@ -226,6 +228,27 @@ impl World {
         self.model.in_flight.retain(|_, (g, c, _)| (*g, *c) != (generation, call));
     }
 
+    pub(crate) fn model_arrives(&mut self, subscription: SubscriptionId) {
+        self.model.arrivals.entry(subscription).or_default().push(self.now);
+    }
+
+    /// Where a receiver saw more calls in a span than its subscription's rate limit allows.
+    pub(crate) fn above_the_limit(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (id, arrivals) in &self.model.arrivals {
+            let Some(rate) = self.lanes[id].terms.rate else { continue };
+            let first_of_too_many = arrivals.iter().zip(arrivals.iter().skip(rate.calls as usize));
+            wrong.extend(first_of_too_many.filter(|(first, last)| **last - **first < rate.per).map(|(first, last)| {
+                format!(
+                    "{} calls of {id:?} within {:?} at its receiver, the limit is {rate:?}",
+                    rate.calls + 1,
+                    *last - *first
+                )
+            }));
+        }
+        wrong
+    }
+
     pub(crate) fn model_accepts(&mut self, delivery: DeliveryId) {
         let known = self.model.deliveries.entry(delivery).or_default();
         known.accepted = true;
@@ -318,7 +341,7 @@ impl crate::world::SimLane {
 
 /// What is wrong with the end of a life.
 pub(crate) fn judge(world: &mut World) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let mut wrong = world.above_the_limit();
     for (id, known) in &world.model.deliveries {
         let Some(view) = world.store.wait(world.store.outbox.delivery(*id)).unwrap() else {
             wrong.push(format!("{id} is unknown to the store"));

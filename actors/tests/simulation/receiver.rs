@@ -4,6 +4,7 @@ use crate::seams::Dice;
 use crate::world::World;
 use posthaste_actors::scheduler::{Call, End, Input};
 use posthaste_events::outcome::Detail;
+use posthaste_events::seams::Random as _;
 use posthaste_events::{AttemptOutcome, Outcome, Signal, SubscriptionId};
 use std::time::Duration;
 
@@ -125,6 +126,11 @@ impl World {
         took: Duration,
     ) {
         let generation = self.generation;
+        if self.lanes[&subscription].terms.rate.is_some() {
+            // What a process had not sent when it died never comes.
+            let wait = took.mul_f64(self.of_network.unit());
+            self.at(wait, Some(generation), move |world| world.model_arrives(subscription));
+        }
         self.at(took, None, move |world| world.model_call_ends(subscription, generation, call));
         self.at(took, Some(generation), move |world| world.tell(vec![Input::Ended { call, end, took }]));
     }

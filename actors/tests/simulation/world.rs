@@ -5,7 +5,7 @@ use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
 use crate::store::{Hints, SimStore};
 use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms, Told};
-use posthaste_actors::settings::Circuit;
+use posthaste_actors::settings::{Circuit, Rate};
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId, Takes};
 use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then};
@@ -30,6 +30,8 @@ pub(crate) enum Sabotage {
     FailureIsDelivery,
     /// The disk keeps nothing of what it says it synced.
     SyncLies,
+    /// The scheduler is told of rate limits that are a tenth wider than what the receivers allow.
+    WiderRates,
 }
 
 type Step = Box<dyn FnOnce(&mut World)>;
@@ -102,6 +104,8 @@ pub(crate) struct World {
     pub(crate) sabotage: Sabotage,
     /// Seen while it ran; the rest is known to the model.
     pub(crate) seen: Reached,
+    /// When a call arrives at its receiver: dice of their own, so that all else in a life is as it was.
+    pub(crate) of_network: Dice,
     random: Dice,
     queue: BTreeMap<(Duration, u64), (Option<u64>, Step)>,
     queued: u64,
@@ -152,6 +156,7 @@ impl World {
             wake_at: None,
             sabotage,
             seen: Reached::default(),
+            of_network: Dice::new(seed ^ 4),
             random: Dice::new(seed ^ 2),
             queue: BTreeMap::new(),
             queued: 0,
@@ -197,13 +202,15 @@ impl World {
         let of_waits = Dice::new(self.digest ^ 3 ^ (u64::from(id.0) << 32));
         let waits = events > 1 && of_waits.chance(0.5);
         let wait = if waits { of_waits.millis(10, 70_000) } else { Duration::ZERO };
+        let of_rates = Dice::new(self.digest ^ 5 ^ (u64::from(id.0) << 32));
+        let rate = || Rate { calls: of_rates.between(1, 12) as u32, per: of_rates.millis(200, 4_000) };
         Terms {
             id,
             name: name.clone(),
             tenant: dice.chance(0.5).then(|| Arc::from(format!("tenant-{}", dice.between(0, 2)))),
             retry,
             concurrency: dice.between(1, 8) as usize,
-            rate: None,
+            rate: of_rates.chance(0.3).then(rate),
             ordered: false,
             disable_after: None,
             vitals: posthaste_outbox::Vitals::default(),
@@ -222,7 +229,16 @@ impl World {
 
     pub(crate) fn roster(&self) -> Vec<Terms> {
         let listed = self.lanes.values().filter(|lane| lane.listed);
-        listed.map(|lane| Terms { active: lane.standing == Standing::Active, ..lane.terms.clone() }).collect()
+        let told = |rate: Rate| match self.sabotage {
+            Sabotage::WiderRates => Rate { per: rate.per.mul_f64(0.9), ..rate },
+            _ => rate,
+        };
+        listed
+            .map(|lane| {
+                let (active, rate) = (lane.standing == Standing::Active, lane.terms.rate.map(told));
+                Terms { active, rate, ..lane.terms.clone() }
+            })
+            .collect()
     }
 
     pub(crate) fn lane(&mut self, id: SubscriptionId) -> &mut SimLane {

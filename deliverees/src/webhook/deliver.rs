@@ -2,7 +2,6 @@
 
 use super::answer::judge;
 use super::config::Webhook;
-use super::sign::sign;
 use crate::http::{Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
 use posthaste_events::seams::Clock;
 use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Payload as _, Reporter};
@@ -23,25 +22,21 @@ struct Parts {
 
 /// Our headers' names, made once.
 struct Names {
-    id: HeaderName,
-    timestamp: HeaderName,
-    signature: HeaderName,
     attempt: HeaderName,
     sequence: HeaderName,
     user_agent: HeaderName,
     content_type: HeaderName,
+    authorization: HeaderName,
 }
 
 impl Sender {
     pub(super) fn new(webhook: Arc<Webhook>, http: Http, clock: Arc<dyn Clock>) -> Self {
         let names = Names {
-            id: "webhook-id".into(),
-            timestamp: "webhook-timestamp".into(),
-            signature: "webhook-signature".into(),
             attempt: "posthaste-attempt".into(),
             sequence: "posthaste-sequence".into(),
             user_agent: surf::http::headers::USER_AGENT,
             content_type: surf::http::headers::CONTENT_TYPE,
+            authorization: surf::http::headers::AUTHORIZATION,
         };
         Self(Arc::new(Parts { webhook, http, clock, names }))
     }
@@ -80,20 +75,21 @@ impl Parts {
     }
 
     fn headers(&self, delivery: &Delivery<Notification>, body: &[u8]) -> Vec<(HeaderName, String)> {
-        let names = &self.names;
+        let (webhook, names) = (&self.webhook, &self.names);
         let id = delivery.event().to_string();
-        let at = self.clock.wall().seconds();
-        let signature = sign(&self.webhook.secrets, &id, at, body);
-        let ours = [
+        let mut headers = Vec::with_capacity(webhook.headers.len() + 8);
+        // Ours come last: even a name that slipped through the config could not replace one.
+        headers.extend(webhook.headers.iter().cloned());
+        if let Some(authorization) = &webhook.authorization {
+            headers.push((names.authorization.clone(), authorization.value().to_owned()));
+        }
+        headers.extend([
             (names.user_agent.clone(), USER_AGENT.to_owned()),
             (names.content_type.clone(), "application/json".to_owned()),
-            (names.timestamp.clone(), at.to_string()),
-            (names.signature.clone(), signature),
-            (names.id.clone(), id),
             (names.attempt.clone(), delivery.attempt.to_string()),
             (names.sequence.clone(), delivery.event().sequence().to_string()),
-        ];
-        // Ours come last: even a name that slipped through the config could not replace one.
-        self.webhook.headers.iter().cloned().chain(ours).collect()
+        ]);
+        webhook.keyring.sign(&id, self.clock.wall(), body, &mut headers);
+        headers
     }
 }

@@ -3,9 +3,13 @@
 mod answer;
 mod config;
 mod deliver;
+mod keyring;
 pub mod sign;
+mod signing;
 
+pub use crate::authorization::{Basic, WrittenAuth};
 pub use config::{KEYS, Webhook, WebhookOptions};
+pub use keyring::Scheme;
 
 use crate::registry::{Kind, Parsed};
 use deliver::Sender;

@@ -20,3 +20,7 @@ mod options;
 mod receiver;
 #[cfg(test)]
 mod sending;
+#[cfg(test)]
+mod signatures;
+#[cfg(test)]
+mod wire;

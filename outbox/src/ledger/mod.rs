@@ -7,14 +7,17 @@
 mod account;
 mod held;
 mod noted;
+mod order;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
 pub(crate) use noted::Noted;
+pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
+use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -54,6 +57,8 @@ pub(crate) struct Lease {
     pub(crate) wish: Option<Wish>,
     /// When it was due before it was given out; `None`: never tried.
     due: Option<u64>,
+    /// Where its subscription's deliveries go by key: the line that waits for it, once that was learnt.
+    line: Option<Line>,
 }
 
 /// What an entry makes of a delivery.
@@ -69,8 +74,8 @@ pub(crate) enum Stand {
 #[derive(Debug)]
 pub(crate) struct Listing {
     epoch: Epoch,
-    /// When each was unlisted, and what it may be owed.
-    listed: HashMap<SubscriptionId, (Option<u64>, u64)>,
+    /// When each was unlisted, what it may be owed, and whether that goes by key.
+    listed: HashMap<SubscriptionId, (Option<u64>, u64, bool)>,
 }
 
 /// What is owed to whom.
@@ -179,6 +184,7 @@ impl Ledger {
             }
             (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
             account.held.turn(account.takes(), now);
+            self.set_ordered(id, enrolment.ordered);
         }
         for (id, account) in &mut self.accounts {
             if !listed.contains(id) && account.unlisted_since.is_none() {
@@ -192,7 +198,7 @@ impl Ledger {
 
     /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
     pub(crate) fn listing(&self) -> Listing {
-        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max))).collect();
+        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max, a.is_ordered()))).collect();
         Listing { epoch: self.epoch, listed }
     }
 
@@ -202,11 +208,29 @@ impl Ledger {
         self.epoch = before.epoch;
         for (id, account) in &mut self.accounts {
             match before.listed.get(id) {
-                Some(listed) => (account.unlisted_since, account.backlog_max) = *listed,
+                Some((unlisted, backlog_max, _)) => {
+                    (account.unlisted_since, account.backlog_max) = (*unlisted, *backlog_max);
+                }
                 None => account.unlisted_since = account.unlisted_since.or(Some(now)),
             }
             account.held.turn(account.takes(), now);
         }
+        before.listed.iter().for_each(|(id, (_, _, ordered))| self.set_ordered(*id, *ordered));
+    }
+
+    /// Has what a subscription is owed go by key from now on, or as it comes. It is not written down: whoever enrols
+    /// says it anew.
+    fn set_ordered(&mut self, id: SubscriptionId, ordered: bool) {
+        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.is_ordered() != ordered) else { return };
+        if !ordered {
+            return account.end_order();
+        }
+        let mut outside = BTreeSet::new();
+        for lease in self.leases.values_mut().filter(|lease| lease.subscription == id) {
+            lease.line = None;
+            outside.insert(lease.sequence);
+        }
+        account.begin_order(outside);
     }
 
     fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
@@ -250,13 +274,14 @@ impl Ledger {
     /// Notes a new event's delivery.
     pub(crate) fn owe(&mut self, id: SubscriptionId, sequence: u64) {
         if let Some(account) = self.accounts.get_mut(&id) {
-            account.put_fresh(sequence);
+            account.put_fresh(sequence, None);
         }
     }
 
     /// Makes of a delivery what its newest entry says, wherever it stands; a lease on it ends.
     pub(crate) fn apply(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
+        let mut line = account.line(sequence);
         let leased = match account.take(sequence) {
             Some(Place::Leased(key)) => Some(key),
             _ => self.cancelled.remove(&(id, sequence)),
@@ -265,9 +290,11 @@ impl Ledger {
             && let Some(lease) = self.leases.remove(&key)
         {
             self.ends.remove(&(lease.until, key));
+            line = lease.line;
+            account.end_lease(sequence, line);
         }
         if let Stand::Due(due) = stand {
-            account.put_waiting(sequence, Waiting { due, progress });
+            account.put_waiting(sequence, Waiting { due, progress }, line);
         }
     }
 
@@ -323,11 +350,12 @@ impl Ledger {
         self.end_leases(now);
         let Some(account) = self.accounts.get_mut(&id).filter(|a| a.takes()) else { return Vec::new() };
         let mut given = Vec::new();
-        for (sequence, waiting) in account.take_due(count, now) {
+        for (sequence, waiting, line) in account.take_due(count, now) {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
-            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due: waiting.map(|w| w.due) };
+            let due = waiting.map(|w| w.due);
+            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due, line };
             account.put_leased(sequence, key);
             self.leases.insert(key, lease);
             self.ends.insert((until, key));
@@ -336,8 +364,32 @@ impl Ledger {
         given
     }
 
+    /// The sequence whose key must be learnt before a claim can give `count`; `None` where none must or none is left.
+    pub(crate) fn to_learn(&self, id: SubscriptionId, count: usize, now: u64) -> Option<u64> {
+        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(count, now)
+    }
+
+    /// Learns the key of a delivery's event, as [`Ledger::to_learn`] asked; whether it may be given out.
+    pub(crate) fn learn(&mut self, id: SubscriptionId, sequence: u64, line: Line) -> bool {
+        let Some(account) = self.accounts.get_mut(&id) else { return false };
+        if account.learn(sequence, line) {
+            let key = account.leased.get(&sequence).or_else(|| self.cancelled.get(&(id, sequence)));
+            if let Some(lease) = key.and_then(|key| self.leases.get_mut(key)) {
+                lease.line = Some(line);
+            }
+        }
+        account.is_first(sequence)
+    }
+
+    /// Whether something of a subscription's may be given out now that waited for another of its key, as far as that can
+    /// be said without a look at how it came.
+    pub(crate) fn is_next_in_line(&self, id: SubscriptionId, now: u64) -> bool {
+        let account = self.accounts.get(&id).filter(|a| a.is_ordered() && a.takes());
+        account.and_then(Account::next_due).is_some_and(|due| due <= now)
+    }
+
     /// How long until the next delivery is due that is not given out; `None` where nothing else is owed or the
-    /// subscription takes nothing.
+    /// subscription takes nothing. What waits for another of its key is not due.
     pub(crate) fn next_due(&self, id: SubscriptionId, now: u64) -> Option<u64> {
         let account = self.accounts.get(&id).filter(|a| a.takes())?;
         account.next_due().map(|due| due.saturating_sub(now))
@@ -357,8 +409,8 @@ impl Ledger {
         }
         let Some(account) = self.accounts.get_mut(&lease.subscription) else { return };
         match lease.due {
-            Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }),
-            None => account.put_fresh(lease.sequence),
+            Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }, lease.line),
+            None => account.put_fresh(lease.sequence, lease.line),
         }
     }
 
@@ -383,6 +435,7 @@ impl Ledger {
         self.ends.remove(&(lease.until, key));
         if let Some(account) = self.accounts.get_mut(&lease.subscription) {
             account.take(lease.sequence);
+            account.end_lease(lease.sequence, lease.line);
         }
         Some(lease)
     }

@@ -65,7 +65,7 @@ impl Ledger {
             open.fresh = read_bitmap(&account.fresh)?;
             open.fresh_count = open.fresh.len();
             for (sequence, due, progress) in account.waiting {
-                open.put_waiting(sequence, Waiting { due, progress });
+                open.put_waiting(sequence, Waiting { due, progress }, None);
             }
         }
         Ok(ledger)

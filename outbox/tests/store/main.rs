@@ -7,9 +7,11 @@ mod definitions;
 mod faults;
 mod fixture;
 mod full;
+mod lines;
 mod listings;
 mod model;
 mod opened;
+mod ordering;
 mod promises;
 mod recovery;
 mod replays;
@@ -28,6 +30,7 @@ mod all {
     pub(crate) use crate::cancelling::*;
     pub(crate) use crate::definitions::*;
     pub(crate) use crate::listings::*;
+    pub(crate) use crate::ordering::*;
     pub(crate) use crate::promises::*;
     pub(crate) use crate::replays::*;
     pub(crate) use crate::vitals::*;
@@ -115,4 +118,12 @@ conformance! {
     a_replay_ends_when_a_person_cancels_it_or_its_subscription_is_gone,
     a_replayed_one_is_owed_since_then_and_hints_that_it_is_due,
     what_a_replay_made_due_goes_past_its_retention_like_anything_owed,
+    of_each_key_one_is_out_and_the_next_follows_once_it_is_settled,
+    what_waits_for_a_retry_keeps_its_key_waiting_and_no_other,
+    events_without_a_key_go_as_they_come_beside_those_with_one,
+    a_lease_that_ends_without_an_answer_puts_the_first_of_its_key_back_in_front,
+    an_older_one_that_is_asked_for_again_goes_before_the_newer_ones_of_its_key,
+    cancelling_moves_the_line_up_wherever_it_is_done,
+    order_can_be_switched_on_and_off_while_deliveries_are_out,
+    a_line_of_any_length_is_claimed_past_in_pieces,
 }

@@ -1,0 +1,101 @@
+//! A rate limit holds at the receiver's clock, is used up, and costs nobody else anything.
+
+use crate::receiver::{Mood, Nature};
+use crate::world::{Sabotage, SimLane, World};
+use posthaste_actors::scheduler::{Input, Terms};
+use posthaste_actors::settings::Rate;
+use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
+use posthaste_outbox::{Enrolment, Standing, Vitals};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMIT: Rate = Rate { calls: 20, per: Duration::from_secs(1) };
+const WAITING: usize = 2_000;
+
+/// Two subscriptions: one with a limit for which `WAITING` deliveries wait, and one without that gets 10 a second.
+fn world(slow: f64, sabotage: Sabotage) -> (World, SubscriptionId, SubscriptionId) {
+    let mut world = World::empty(1, sabotage);
+    world.hints_lost = 0.0;
+    let wanted = |name: &str| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false };
+    let roll = world.ask(world.store.outbox.enroll(vec![wanted("limited"), wanted("free")])).unwrap();
+    world.epoch = roll.epoch;
+    for subscribed in &roll.subscriptions {
+        let name: Arc<str> = subscribed.name.as_str().into();
+        let limited = &*name == "limited";
+        let terms = Terms {
+            id: subscribed.id,
+            name: Arc::clone(&name),
+            tenant: None,
+            retry: RetryPolicy::default(),
+            concurrency: if limited { 100 } else { 4 },
+            circuit: None,
+            rate: limited.then_some(LIMIT),
+            ordered: false,
+            disable_after: None,
+            vitals: Vitals::default(),
+            limits: BatchLimits::ONE,
+            takes: Takes::Notification,
+            timeout: Duration::from_secs(15),
+            mark: 0,
+            active: true,
+        };
+        let nature = Nature::always(Mood::Accepts, if limited { slow } else { 0.0 });
+        world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
+    }
+    let (limited, free) = (roll.subscriptions[0].id, roll.subscriptions[1].id);
+    for _ in 0..WAITING / 100 {
+        world.record_for(vec![vec![limited]; 100]);
+    }
+    let roster = world.roster();
+    world.tell_now(vec![Input::Roster(roster)]);
+    for n in 0..300 {
+        world.at(Duration::from_millis(100 * n), None, move |world| {
+            world.record_for(vec![vec![free]]);
+            // What is claimed and cannot be sent yet stays small.
+            let (out, _) = world.core.out();
+            if out > 2 * LIMIT.calls as usize + 20 {
+                world.problems.push(format!("{out} are out"));
+            }
+        });
+    }
+    world.ends = Some(Duration::from_secs(60));
+    (world, limited, free)
+}
+
+#[test]
+fn a_limit_is_used_up_and_never_passed_at_the_receiver() {
+    let (mut world, limited, _) = world(0.0, Sabotage::None);
+    world.run();
+    assert_eq!((world.above_the_limit(), world.problems.clone()), (vec![], vec![]));
+    let arrived = world.model.arrivals[&limited].iter().filter(|at| **at < Duration::from_secs(51)).count();
+    // 50 seconds after the first, in which nothing is known of what went before.
+    assert!((900..=1_000).contains(&arrived), "{arrived}");
+}
+
+#[test]
+fn a_limit_holds_where_answers_take_seconds() {
+    let (mut world, limited, _) = world(0.5, Sabotage::None);
+    world.run();
+    assert_eq!((world.above_the_limit(), world.problems.clone()), (vec![], vec![]));
+    // A slot is taken for the span and the call: 20 in about 2.3 seconds.
+    let arrived = world.model.arrivals[&limited].len();
+    assert!(arrived > 350, "{arrived}");
+}
+
+#[test]
+fn a_limit_that_is_told_a_tenth_too_wide_is_seen_at_the_receiver() {
+    let (mut world, ..) = world(0.0, Sabotage::WiderRates);
+    world.run();
+    assert!(world.above_the_limit().len() > 100);
+}
+
+#[test]
+fn a_limited_one_with_thousands_waiting_costs_the_others_nothing() {
+    let (mut world, _, free) = world(0.5, Sabotage::None);
+    world.run();
+    let latencies = world.model.latencies(|id| id == free);
+    assert_eq!((latencies.len(), world.problems.clone()), (300, vec![]));
+    let p99 = latencies[latencies.len() * 99 / 100];
+    // As long as the simulated network and store take at most, when nobody else is there.
+    assert!(p99 <= Duration::from_millis(33), "{p99:?}");
+}
