@@ -117,7 +117,7 @@ impl Inner {
         self.desk.snapshot.publish(Snapshot {
             epoch: roll.epoch,
             catalogue: settings.catalogue.clone(),
-            targets,
+            targets: targets.into(),
             telemetry: settings.telemetry,
             quarantine: roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| s.id),
         });
