@@ -17,6 +17,7 @@ mod memory;
 pub mod query;
 mod refusals;
 mod replay;
+mod replays;
 mod rows;
 mod steps;
 mod store;

@@ -144,6 +144,13 @@ impl Ledger {
         account.last_owed = account.last_owed.max(written.last_owed);
     }
 
+    /// Says up to where those may be owed events of which nobody noted it.
+    pub(crate) fn know_last_owed(&mut self, last: u64) {
+        for account in self.accounts.values_mut().filter(|account| account.last_owed == u64::MAX) {
+            account.last_owed = last;
+        }
+    }
+
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
     pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
         self.last_epoch = self.last_epoch.max(epoch);
@@ -159,7 +166,9 @@ impl Ledger {
     pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
         self.last_epoch += 1;
         self.epoch = self.last_epoch;
-        let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
+        // What was deleted and is gone gives its name away, with nothing that belonged to it.
+        let known = self.accounts().filter(|(_, a)| !(a.deleted && a.unlisted_since.is_some()));
+        let known: HashMap<String, SubscriptionId> = known.map(|(id, a)| (a.name.clone(), id)).collect();
         let mut changed = BTreeSet::new();
         let mut listed = BTreeSet::new();
         for enrolment in wanted {
@@ -168,6 +177,9 @@ impl Ledger {
             let Some(account) = self.accounts.get_mut(&id) else { continue };
             let is_new = !known.contains_key(&enrolment.name);
             if is_new || account.unlisted_since.is_some() || account.backlog_max != enrolment.backlog_max {
+                changed.insert(id);
+            }
+            if std::mem::take(&mut account.deleted) {
                 changed.insert(id);
             }
             (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
@@ -439,6 +451,12 @@ impl Ledger {
         Some((place, progress))
     }
 
+    /// How far a delivery has come that was cancelled while an attempt at it is under way.
+    pub(crate) fn cancelled_under_way(&self, id: SubscriptionId, sequence: u64) -> Option<Progress> {
+        let key = self.cancelled.get(&(id, sequence))?;
+        self.leases.get(key).map(|lease| lease.progress)
+    }
+
     /// The state of a delivery as shown, from its state as written.
     pub(crate) fn shown(&self, id: SubscriptionId, state: State) -> State {
         state.shown(self.accounts.get(&id).is_some_and(Account::takes))
@@ -446,7 +464,7 @@ impl Ledger {
 
     /// Up to `count` deliveries whose subscription has been unlisted for longer than `grace`.
     pub(crate) fn beyond_grace(&self, now: u64, grace: u64, count: usize) -> Vec<(SubscriptionId, u64)> {
-        let over = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= grace);
+        let over = |a: &Account| a.unlisted_since.is_some_and(|since| a.deleted || now.saturating_sub(since) >= grace);
         let gone = self.accounts().filter(|(_, account)| over(account));
         gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
     }
@@ -459,10 +477,32 @@ impl Ledger {
         (some, more)
     }
 
-    /// Drops subscriptions that have been unlisted for longer than `age` and are owed nothing.
-    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64) {
-        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= age);
-        self.accounts.retain(|_, account| account.owed() > 0 || !gone(account));
+    /// Notes of the subscriptions of these names whether whoever made them took them away, or made them anew; those whose
+    /// account changed.
+    pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
+        let mut marked = Vec::new();
+        for (id, account) in &mut self.accounts {
+            let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
+            // One that is gone stays deleted: what is made anew is another.
+            if deleted || account.unlisted_since.is_none() {
+                account.deleted = deleted;
+                marked.push(*id);
+            }
+        }
+        marked
+    }
+
+    /// Drops subscriptions that are owed nothing and have been unlisted for longer than `age`; deleted ones as soon as no
+    /// event is kept that they were ever owed, `oldest` being the lowest sequence that is. How many.
+    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64, oldest: u64) -> usize {
+        let over = |a: &Account, since: u64| {
+            now.saturating_sub(since) >= age || (a.deleted && (a.last_owed == 0 || a.last_owed < oldest))
+        };
+        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| over(a, since));
+        let under_way: BTreeSet<SubscriptionId> = self.cancelled.keys().map(|(id, _)| *id).collect();
+        let before = self.accounts.len();
+        self.accounts.retain(|id, account| account.owed() > 0 || under_way.contains(id) || !gone(account));
+        before - self.accounts.len()
     }
 
     /// The sequences between two, both included, of which anything is owed.
