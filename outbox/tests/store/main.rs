@@ -118,6 +118,7 @@ conformance! {
     cancelling_moves_the_line_up_wherever_it_is_done,
     order_can_be_switched_on_and_off_while_deliveries_are_out,
     a_line_of_any_length_is_claimed_past_in_pieces,
+    one_subscription_is_told_as_the_roll_tells_of_it,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
     a_delivery_that_only_a_replay_made_is_shown_like_any_other,
     a_replay_goes_by_time_type_tenant_and_state,
