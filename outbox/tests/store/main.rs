@@ -17,6 +17,7 @@ mod recovery;
 mod replays;
 mod size;
 mod spare;
+mod starts;
 mod stepped;
 mod versions;
 mod vitals;
