@@ -14,6 +14,7 @@ mod opened;
 mod ordering;
 mod promises;
 mod recovery;
+mod replayed;
 mod replays;
 mod size;
 mod spare;
