@@ -10,6 +10,7 @@ pub mod neighbours;
 pub mod sink;
 pub mod table;
 pub mod wire;
+pub mod wires;
 
 use rustix::time::{ClockId, clock_gettime};
 

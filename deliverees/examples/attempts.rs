@@ -1,7 +1,8 @@
 //! Measures what an attempt costs: webhooks to a receiver on loopback, which runs in a thread of its own.
 //!
-//! `cargo run --release -p posthaste-deliverees --example attempts -- [attempts] [at once]`; prints attempts a second and the
-//! CPU time of the sending thread for one.
+//! `cargo run --release -p posthaste-deliverees --example attempts -- [attempts] [at once] [url] [file with an authority] [secrets]`;
+//! prints attempts a second and the CPU time of the sending thread for one, and what the guard takes to judge an address.
+//! With a URL that receiver is taken, over TLS if it is https; more secrets show what a signature costs.
 
 #![expect(
     clippy::disallowed_methods,
@@ -62,10 +63,23 @@ async fn attempts(to: &AnyDeliveree, delivery: Delivery<Notification>, count: u6
     }
 }
 
+/// Nanoseconds that the guard takes to judge an address that it lets through.
+fn judging(guard: &Guard) -> Result<f64, Box<dyn Error>> {
+    const TIMES: u32 = 1_000_000;
+    let addresses: Vec<std::net::IpAddr> = vec!["8.8.8.8".parse()?, "2a00:1450::1".parse()?, "127.0.0.1".parse()?];
+    let began = Instant::now();
+    let through = (0..TIMES as usize).filter(|n| guard.check(std::hint::black_box(addresses[n % 3])).is_ok()).count();
+    let took = began.elapsed();
+    if through != TIMES as usize {
+        return Err("an address was refused".into());
+    }
+    Ok(took.as_secs_f64() * 1e9 / f64::from(TIMES))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut given = std::env::args().skip(1).map(|text| text.parse::<u64>());
-    let count = given.next().transpose()?.unwrap_or(200_000);
-    let at_once = given.next().transpose()?.unwrap_or(64).max(1);
+    let mut given = std::env::args().skip(1);
+    let count = given.next().map(|text| text.parse::<u64>()).transpose()?.unwrap_or(200_000);
+    let at_once = given.next().map(|text| text.parse::<u64>()).transpose()?.unwrap_or(64).max(1);
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
@@ -75,10 +89,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
 
     let guard = Guard::allowing(vec!["127.0.0.0/8".parse()?]);
-    let options = serde_json::json!({
-        "url": format!("http://{address}/hooks"),
-        "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
-    });
+    let url = given.next().unwrap_or_else(|| format!("http://{address}/hooks"));
+    let authority = given.next().map(std::fs::read_to_string).transpose()?;
+    let secrets = given.next().map(|text| text.parse::<usize>()).transpose()?.unwrap_or(1);
+    let mut options =
+        serde_json::json!({ "url": url, "secrets": vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; secrets] });
+    if let Some(authority) = authority {
+        options["ca"] = authority.into();
+    }
+    let judging = judging(&guard)?;
     let kinds = Kinds::built_in();
     let kind = kinds.get("webhook").ok_or("no such kind")?;
     let options = options.as_object().ok_or("not an object")?;
@@ -121,6 +140,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let each = cpu.as_secs_f64() * 1e6 / arrived.max(1) as f64;
     let line =
         format!("{arrived} delivered, {:.0} a second, {each:.1} µs of CPU each\n", arrived as f64 / took.as_secs_f64());
+    let line = format!("{line}the guard takes {judging:.0} ns an address\n");
     std::io::stdout().write_all(line.as_bytes())?;
     Ok(())
 }

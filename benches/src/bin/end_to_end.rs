@@ -10,6 +10,7 @@ use posthaste_benches::measure::{self, SCENARIOS};
 use posthaste_benches::neighbours::{self, STREETS};
 use posthaste_benches::sink;
 use posthaste_benches::table::Run;
+use posthaste_benches::wires;
 use posthaste_tests::daemon::binary;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
@@ -34,6 +35,12 @@ struct Wish {
     /// What one subscription costs another, in place of the scenarios: dead and silent neighbours, many of them.
     #[arg(long)]
     neighbours: bool,
+    /// Plain, TLS and HTTP/2 in place of the scenarios.
+    #[arg(long)]
+    wires: bool,
+    /// Of `--wires`: the built example `attempts`, which says what the client reaches alone.
+    #[arg(long)]
+    attempts: Option<PathBuf>,
     /// Writes every figure to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -65,6 +72,11 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some(Part::Sink) => sink::run(),
+        None if wish.wires => {
+            let all = wires::measure(wish.attempts.as_deref())?;
+            writeln!(stdout(), "{}", wires::table(&all))?;
+            Ok(())
+        }
         None if wish.neighbours => walk_all(&wish),
         None => measure_all(&wish),
     }

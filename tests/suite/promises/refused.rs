@@ -154,6 +154,44 @@ const ROWS: &[Wrong] = &[
         &["ordering", "random"],
     ),
     wrong(
+        "given credentials and a header named authorization, when they are checked, then only one may be there",
+        |hook| hook.set("auth", json!({ "bearer": "x" })).set("headers", json!({ "authorization": "y" })),
+        &["auth"],
+    ),
+    wrong(
+        "given a second prefix svix-, when a header of that name is checked, then it is reserved too",
+        |hook| hook.set("header_prefixes", json!(["webhook-", "svix-"])).set("headers", json!({ "svix-id": "forged" })),
+        &["headers", "reserved"],
+    ),
+    wrong(
+        "given only secrets that end, when they are checked, then that is refused",
+        |hook| {
+            let ends = json!([{ "secret": posthaste_tests::config::SECRET, "until": "2030-01-01T00:00:00Z" }]);
+            hook.set("secrets", ends)
+        },
+        &["secrets", "until"],
+    ),
+    wrong(
+        "given a signature that there is not, when it is checked, then it is refused with those that there are",
+        |hook| hook.set("signature", "md5"),
+        &["signature", "md5", "standard"],
+    ),
+    wrong(
+        "given a ca that is no PEM, when it is checked, then it is refused",
+        |hook| hook.set("ca", "no certificate"),
+        &["ca"],
+    ),
+    wrong(
+        "given a connect_timeout longer than the timeout, when it is checked, then it is refused",
+        |hook| hook.set("connect_timeout", "1m").set("timeout", "5s"),
+        &["connect_timeout"],
+    ),
+    wrong(
+        "given disable_after of a second, when it is checked, then it is refused with its least",
+        |hook| hook.set("disable_after", "1s"),
+        &["disable_after", "1s"],
+    ),
+    wrong(
         "given an environment variable that is not set as secret, when it is checked, then its name is told",
         |hook| hook.set("secrets", json!(["env:NO_SUCH_SECRET"])),
         &["env:NO_SUCH_SECRET", "not set"],

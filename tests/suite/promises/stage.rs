@@ -49,10 +49,19 @@ pub(super) enum Over {
     WrongHost,
     /// A certificate of an authority that the machine does not know.
     UnknownAuthority,
+    /// The same, and the subscription's `ca` names that authority.
+    OwnAuthority,
 }
 
-const SECURE: [Over; 6] =
-    [Over::Http2, Over::Http1, Over::Expired, Over::SelfSigned, Over::WrongHost, Over::UnknownAuthority];
+const SECURE: [Over; 7] = [
+    Over::Http2,
+    Over::Http1,
+    Over::Expired,
+    Over::SelfSigned,
+    Over::WrongHost,
+    Over::UnknownAuthority,
+    Over::OwnAuthority,
+];
 
 /// A row whose receiver takes everything.
 pub(super) const fn row(
@@ -229,6 +238,7 @@ impl Case<'_> {
 /// The receivers over TLS, who vouches for them, and who asks.
 pub(super) struct World {
     trusted: Authority,
+    unknown: Authority,
     secure: BTreeMap<Over, SecureReceiver>,
     token: Option<&'static str>,
 }
@@ -242,7 +252,7 @@ impl World {
                 Over::Expired => trusted.certify_expired(here),
                 Over::SelfSigned => Identity::self_signed(here),
                 Over::WrongHost => trusted.certify(&["elsewhere.example.com"]),
-                Over::UnknownAuthority => unknown.certify(here),
+                Over::UnknownAuthority | Over::OwnAuthority => unknown.certify(here),
                 Over::Plain | Over::Http2 | Over::Http1 => trusted.certify(here),
             }
         };
@@ -251,7 +261,7 @@ impl World {
             let both: &[&str] = if over == Over::Http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
             secure.insert(over, SecureReceiver::start(identity(over)?.server(both)?, handler.clone())?);
         }
-        Ok(Self { trusted, secure, token: None })
+        Ok(Self { trusted, unknown, secure, token: None })
     }
 
     /// A receiver over TLS.
@@ -274,7 +284,8 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Resul
 fn config(rows: &[Row], receiver: &Receiver, world: &World, base: Config) -> Config {
     let hook = |over: Over, name: &str, events: &str| {
         let url = world.url(over, receiver, &format!("/{name}"));
-        Subscription::webhook(name, &url).set("events", vec![format!("promise:{events}")])
+        let hook = Subscription::webhook(name, &url).set("events", vec![format!("promise:{events}")]);
+        if over == Over::OwnAuthority { hook.set("ca", world.unknown.pem()) } else { hook }
     };
     rows.iter().enumerate().fold(base, |config, (at, row)| {
         let name = format!("r{at}");

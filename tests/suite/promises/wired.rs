@@ -77,6 +77,30 @@ pub(super) const ROWS: &[Row] = &[
         |case| refused(case, &["authority", "issuer", "unknown"]),
     )
     .over(Over::UnknownAuthority),
+    row("given ca with the authority of a receiver, when it is dialled, then it is believed", ONCE, |case| {
+        same(case.outcome()?["state"].clone(), json!("delivered"))
+    })
+    .over(Over::OwnAuthority),
+    row(
+        "given the dangerous switch by name, when a certificate that signed itself is met, then it is believed",
+        |hook| hook.set("dangerous_accept_invalid_certificates", true),
+        |case| same(case.outcome()?["state"].clone(), json!("delivered")),
+    )
+    .over(Over::SelfSigned),
+    row(
+        "given first_byte_timeout, when a receiver does not begin to answer in time, then the attempt ends then",
+        |hook| hook.set("first_byte_timeout", "200ms").set("timeout", "10s").set("retry", json!({ "attempts": 1 })),
+        |case| {
+            let attempt = attempt(case)?;
+            ensure!(attempt["error"].as_str().is_some_and(|e| e.contains("first_byte_timeout")), "{attempt}");
+            ensure!(attempt["duration_ms"].as_f64().is_some_and(|ms| ms < 5_000.0), "{attempt}");
+            Ok(())
+        },
+    )
+    .answering(|_, _| {
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        Reply::Status(200)
+    }),
     row(
         "given an attempt over TLS, when it is looked at, then it has the address and the time of each phase",
         ONCE,
@@ -128,6 +152,20 @@ pub(super) const ROWS: &[Row] = &[
         ensure!(now["attempts"][0]["phases_ms"]["total"].is_number(), "{now}");
         same(now["attempts"][0].clone(), kept["was"]["attempts"][0].clone())
     }),
+    row(
+        "given a 200 of a megabyte over HTTP/2, when 64 KiB were read, then it counts and the next one goes as ever",
+        ONCE,
+        |case| {
+            for _ in 0..3 {
+                let delivery = case.outcome()?;
+                same(delivery["state"].clone(), json!("delivered"))?;
+                same(delivery["attempts"][0]["answer"].as_str().map(str::len), Some(2048))?;
+            }
+            Ok(())
+        },
+    )
+    .answering(|_, _| Reply::Full(200, Vec::new(), vec![b'x'; 1024 * 1024]))
+    .over(Over::Http2),
     row(
         "given a receiver over HTTP/2, when a hundred events go, then they share a few connections",
         |hook| hook,
