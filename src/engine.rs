@@ -12,10 +12,12 @@
 //! # }
 //! ```
 
+use crate::author::{self, Scribe};
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Engine as Store};
 use crate::lines::{Lines, LinesGuard};
 use crate::secret;
+use crate::vault::Vault;
 use actix::Addr;
 use futures_util::FutureExt as _;
 pub use posthaste_actors::messages::Sent;
@@ -47,11 +49,18 @@ const OUTBOX_FOLDER: &str = "outbox";
 /// Lines of the console that may wait to be written.
 const CONSOLE_QUEUE_MAX: usize = 1_024;
 
+/// What the subscriptions of the API are sealed with, from start to stop.
+struct Sealing {
+    vault: Arc<Vault>,
+    random: Arc<dyn Random>,
+}
+
 /// A running engine. Stop it with [`Engine::stop`]; dropped without, the actors go on until the process ends.
 pub struct Engine {
     inner: posthaste_actors::Engine,
     clock: Arc<dyn Clock>,
     tools: Mutex<(Config, Tools)>,
+    sealing: Sealing,
     _console: LinesGuard,
     /// Held as long as the engine lives: it keeps a second daemon off the data.
     _lock: File,
@@ -124,16 +133,24 @@ impl Engine {
         let lock = lock(&config.daemon.data_dir)?;
         let data_dir = &config.daemon.data_dir;
         let unusable = |error| StartError::DataDir { path: data_dir.clone(), error };
-        let installation = match &config.daemon.encryption_key {
-            Some(key) => Installation::new(key.reveal()),
-            None => Installation::new(&secret::read_or_make(data_dir, &*random).map_err(unusable)?),
+        let mut previous: Vec<_> = config.daemon.previous_encryption_keys.iter().map(|key| *key.reveal()).collect();
+        let key = match &config.daemon.encryption_key {
+            Some(key) => {
+                // Who names a key later on had the one that was made at the first start.
+                previous.extend(secret::read_there(data_dir));
+                *key.reveal()
+            }
+            None => secret::read_or_make(data_dir, &*random).map_err(unusable)?,
         };
+        let installation = Installation::new(&key);
+        let sealing = Sealing { vault: Arc::new(Vault::new(&key, &previous)), random: Arc::clone(&random) };
         let outbox = open(config, &clock, &random).await?;
-        let settings = settings(config, &tools)?;
+        let settings = settings(config, &tools, &sealing)?;
         let clock_of_actors = Arc::clone(&clock);
         let parts = posthaste_actors::Config { settings, outbox, clock: clock_of_actors, random, installation };
         let inner = posthaste_actors::start(parts).await?;
-        Ok(Self { inner, clock, tools: Mutex::new((config.clone(), tools)), _console: console, _lock: lock })
+        let tools = Mutex::new((config.clone(), tools));
+        Ok(Self { inner, clock, tools, sealing, _console: console, _lock: lock })
     }
 
     /// Where the messages of [`posthaste_actors::messages`] are sent to; works from any runtime and thread.
@@ -216,7 +233,7 @@ impl Engine {
             }
             tools
         };
-        let settings = settings(config, &tools).map_err(|e| StoreError::Failed(e.to_string()))?;
+        let settings = settings(config, &tools, &self.sealing).map_err(|e| StoreError::Failed(e.to_string()))?;
         self.inner.registry.send(Reload(settings)).await.map_err(|_| StoreError::Closed)??;
         *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = (config.clone(), tools);
         Ok(())
@@ -285,8 +302,17 @@ async fn open(
 }
 
 /// What the actors are told; in builds for tests with deliverees that misbehave as wanted.
-fn settings(config: &Config, tools: &Tools) -> anyhow::Result<Settings> {
-    let settings = config.settings(tools);
+fn settings(config: &Config, tools: &Tools, sealing: &Sealing) -> anyhow::Result<Settings> {
+    let desk = author::Desk {
+        kinds: config.kinds.clone(),
+        guard: config.guard(),
+        retry: config.retry.clone(),
+        catalogue: config.catalogue.clone(),
+        tools: tools.clone(),
+        vault: Arc::clone(&sealing.vault),
+        random: Arc::clone(&sealing.random),
+    };
+    let settings = Settings { author: Some(Arc::new(Scribe::new(desk))), ..config.settings(tools) };
     #[cfg(feature = "fault-injection")]
     let settings = crate::fault::of_this_process()?.settings(settings);
     Ok(settings)

@@ -3,6 +3,7 @@
 //! This crate joins the rooms: [`config`] reads what is wanted, [`engine`] runs it, [`http`] is its front, [`serve`]
 //! the daemon around both, [`cli`] what is typed.
 
+mod author;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -15,5 +16,6 @@ pub mod metrics;
 mod secret;
 pub mod serve;
 pub mod telemetry;
+mod vault;
 
 pub use engine::Engine;

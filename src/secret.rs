@@ -31,6 +31,11 @@ pub(crate) fn read_or_make(data_dir: &Path, random: &dyn Random) -> io::Result<[
     }
 }
 
+/// The secret in the data directory, where there is one that can be read.
+pub(crate) fn read_there(data_dir: &Path) -> Option<[u8; SECRET_BYTES]> {
+    File::open(data_dir.join(FILE)).and_then(read).ok()
+}
+
 fn read(file: File) -> io::Result<[u8; SECRET_BYTES]> {
     let mut text = String::new();
     file.take(FILE_MAX).read_to_string(&mut text)?;

@@ -139,6 +139,10 @@ impl Daemon {
             ("daemon.body_max", old.daemon.body_max != new.daemon.body_max),
             ("daemon.encryption_key", old.daemon.encryption_key != new.daemon.encryption_key),
             (
+                "daemon.previous_encryption_keys",
+                old.daemon.previous_encryption_keys != new.daemon.previous_encryption_keys,
+            ),
+            (
                 "outbox",
                 crate::config::OutboxLimits { backlog_max: new.outbox.backlog_max, ..old.outbox.clone() } != new.outbox,
             ),

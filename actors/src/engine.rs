@@ -156,11 +156,12 @@ pub(crate) async fn launch(
         scheduler,
         supervisor,
         restarts,
-        settings: std::sync::Mutex::default(),
+        roster: std::sync::Mutex::default(),
         changing: Mutex::default(),
+        waiting: std::sync::Mutex::default(),
         finished,
     });
-    inner.reload(settings).await?;
+    inner.begin(settings).await?;
     tokio::spawn(sweep(Arc::clone(&inner)));
     let snapshot = desk.snapshot.handle();
     Ok(Engine {

@@ -4,6 +4,7 @@
 //! opens is decided in [`scheduler`]'s plain modules, with no actor, socket or clock in them. This is the only crate
 //! that names `actix`; it never learns which deliverees exist, nor of an HTTP server or a command line.
 
+pub mod author;
 mod deliveree;
 mod desk;
 pub mod engine;
@@ -12,11 +13,13 @@ pub mod messages;
 mod probe;
 mod quarantine;
 mod registry;
+mod replays;
 mod roll;
 pub mod scheduler;
 pub mod settings;
 mod silence;
 mod snapshot;
+mod subscriptions;
 mod supervisor;
 #[cfg(test)]
 mod tests;

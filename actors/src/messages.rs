@@ -3,14 +3,15 @@
 //! The HTTP API is a thin client of exactly these. Mailboxes are bounded: `send` waits, `try_send` fails when one is
 //! full; never use `do_send`, which ignores the bound.
 
+use crate::author::{NotWritten, Rotation};
 pub use crate::scheduler::CircuitState;
-use crate::settings::Settings;
+use crate::settings::{Reveal, Settings, Source};
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::prepare::{RelayDraft, Unfit};
-use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Prepared, State, SubscriptionId, Timestamp};
+use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Pattern, Prepared, State, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, Standing, StoreError};
+use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, ReplayId, Standing, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -207,6 +208,162 @@ pub fn only<T>(answers: Vec<T>) -> Result<T, StoreError> {
 #[rtype(result = "Result<(), StoreError>")]
 pub struct Reload(pub Settings);
 
+/// Makes a subscription, or changes one, that the outbox keeps; answered once it is durable and takes effect.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Changed, NotChanged>")]
+pub struct PutSubscription {
+    /// What to do.
+    pub put: Put,
+    /// The tenant that whoever asks is bound to: what is another's is not there for it.
+    pub bound: Option<String>,
+}
+
+/// What [`PutSubscription`] does.
+#[derive(Debug)]
+pub enum Put {
+    /// Makes one: its settings, with its name, as JSON has them.
+    Create(serde_json::Map<String, serde_json::Value>),
+    /// Changes one by a JSON merge patch (RFC 7396) over what was written, secrets included.
+    Change {
+        /// Which.
+        name: String,
+        /// What to change.
+        patch: serde_json::Map<String, serde_json::Value>,
+        /// The revisions that may be changed; `None`: whatever it has.
+        revisions: Option<Vec<u64>>,
+    },
+}
+
+/// Puts a new secret first; those before it count until a grace is over. Answered once it is durable and takes effect.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Changed, NotChanged>")]
+pub struct RotateSecret {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// The new secret and the grace.
+    pub rotation: Rotation,
+    /// The revisions that may be changed; `None`: whatever it has.
+    pub revisions: Option<Vec<u64>>,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
+
+/// Removes a subscription that the outbox keeps: what it is owed is cancelled, and then it is forgotten.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), NotChanged>")]
+pub struct RemoveSubscription {
+    /// Its name.
+    pub subscription: String,
+    /// The revisions that may be removed; `None`: whatever it has.
+    pub revisions: Option<Vec<u64>>,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
+
+/// A subscription after a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// As it stands now.
+    pub view: SubscriptionView,
+    /// A secret that was made, shown this once.
+    pub secret: Option<String>,
+}
+
+/// Why a subscription was not changed; nothing is changed then, but where the outbox failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotChanged {
+    /// There is none of that name, or it is another tenant's.
+    #[error("there is no such subscription")]
+    Unknown,
+    /// The name is taken.
+    #[error("there is a subscription of that name already")]
+    Exists,
+    /// It stands in the configuration.
+    #[error("this subscription stands in the daemon's configuration; change it there")]
+    Configured,
+    /// Whoever asks is bound to another tenant than it names.
+    #[error("the tenant is another than that of the caller")]
+    Foreign,
+    /// It was changed meanwhile: this is its revision.
+    #[error("the subscription has the revision {0} by now")]
+    Revision(u64),
+    /// The settings are wrong, or it cannot be changed.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    /// There are as many as may be.
+    #[error("there are {0} subscriptions already, as many as may be")]
+    TooMany(usize),
+    /// So many changes wait that no more are taken; come again.
+    #[error("too many changes of subscriptions wait; come again")]
+    Busy,
+    /// This engine keeps no subscriptions.
+    #[error("this engine takes no subscriptions but those of its configuration")]
+    NotKept,
+    /// The outbox failed: the change may have been made all the same.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Orders that what was recorded before is delivered again, or for the first time; answered once the order is durable.
+/// It is carried out piece by piece beside what is new, also over restarts.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<ReplayView, NotReplayed>")]
+pub struct Replay {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// Events recorded at or after.
+    pub since: Option<Timestamp>,
+    /// Events recorded before; `None`: before now.
+    pub until: Option<Timestamp>,
+    /// Whose delivery is in this settled state. `None`: in any of them, or never owed to it and selected by it now.
+    pub state: Option<State>,
+    /// Events of these types.
+    pub event_type: Option<Pattern>,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
+
+/// Why nothing is replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReplayed {
+    /// There is no such subscription, or it is another tenant's.
+    #[error("there is no such subscription")]
+    Unknown,
+    /// What waits or is held comes anyway.
+    #[error("what is {0} comes anyway; name a settled state: delivered, dead or cancelled")]
+    Unsettled(&'static str),
+    /// It takes telemetry, which is switched off.
+    #[error("telemetry is switched off")]
+    TelemetryOff,
+    /// As many as may be are under way.
+    #[error("{0} replays are under way, as many as may be; wait for one, or cancel one")]
+    TooMany(usize),
+    /// The outbox failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Lists the replays under way and the last that ended, each with its subscription's name, by number.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<ReplayView>, StoreError>")]
+pub struct InspectReplays;
+
+/// A replay as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplayView {
+    /// The replay.
+    pub replay: posthaste_outbox::Replay,
+    /// The name of its subscription; `None` where that is gone.
+    pub subscription: Option<String>,
+    /// Whose it is.
+    pub tenant: Option<String>,
+}
+
+/// Ends a replay; what it made due stays so. `None` where there is none of that number.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<ReplayView>, StoreError>")]
+pub struct CancelReplay(pub ReplayId);
+
 /// The stream of attempts as they happen; one that reads too slowly misses some and is told how many.
 #[derive(Debug, Message)]
 #[rtype(result = "broadcast::Receiver<Arc<Watched>>")]
@@ -249,7 +406,9 @@ pub struct SubscriptionView {
     /// Its settings as shown, without anything secret; empty where it is no longer configured.
     pub shown: serde_json::Map<String, serde_json::Value>,
     /// What may take the place of the same keys of `shown` for those who may see it: whole URLs.
-    pub revealed: serde_json::Map<String, serde_json::Value>,
+    pub reveal: Reveal,
+    /// Where it stands written; `None` where it is written nowhere any more, or is built in.
+    pub source: Option<Source>,
     /// Whose it is.
     pub tenant: Option<String>,
     /// Whether it is configured.

@@ -21,11 +21,10 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// Does one test.
 pub(crate) async fn test(inner: &Inner, test: Test) -> Result<Arc<Watched>, NotTested> {
-    let settings = inner.settings();
-    let subscription = settings.subscriptions.iter().find(|s| s.name == test.subscription);
-    let subscription = subscription.ok_or(NotTested::Unknown)?;
+    let roster = inner.roster();
+    let subscription = roster.find(&test.subscription).ok_or(NotTested::Unknown)?;
     let subscribed = inner.subscribed(&test.subscription).await?.ok_or(NotTested::Unknown)?;
-    if subscription.takes == Takes::Telemetry && settings.telemetry.is_none() {
+    if subscription.takes == Takes::Telemetry && roster.settings.telemetry.is_none() {
         return Err(NotTested::TelemetryOff);
     }
     let lane = may_call(inner, &subscribed).await?;

@@ -6,17 +6,18 @@
 use crate::desk::Desk;
 use crate::inbox::Inbox;
 use crate::messages::{
-    Cancel, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
-    InspectSubscription, InspectSubscriptions, InspectTypes, NotSent, NotTested, Pause, Record, RecordBatch,
-    RecordTelemetry, Reload, Resume, Retry, Sent, Stop, SubscriptionView, Test, Watch, Watched, only,
+    Cancel, CancelReplay, Changed, EngineHealth, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents,
+    InspectHealth, InspectReplays, InspectSubscription, InspectSubscriptions, InspectTypes, NotChanged, NotReplayed,
+    NotSent, NotTested, Pause, PutSubscription, Record, RecordBatch, RecordTelemetry, Reload, RemoveSubscription,
+    Replay, ReplayView, Resume, Retry, RotateSecret, Sent, Stop, SubscriptionView, Test, Watch, Watched, only,
 };
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
 use crate::roll::{Staffed, staffed};
 use crate::scheduler::LaneView;
 use crate::scheduler::actor::{Enlist, Halt, Hold, Hurry, Look, Scheduler};
-use crate::settings::{Settings, Subscription};
-use crate::silence::Silence;
+use crate::settings::{Settings, Source, Subscription};
+use crate::subscriptions::{Changing, Gathered, Roster, Waiting};
 use crate::supervisor::{Staff, Supervisor};
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
@@ -24,7 +25,8 @@ use posthaste_events::filter::Filter;
 use posthaste_events::prepare::{RelayDraft, Snapshot};
 use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
+use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,9 +49,11 @@ pub(crate) struct Inner {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) restarts: Arc<AtomicU64>,
     /// What the engine goes by.
-    pub(crate) settings: std::sync::Mutex<Arc<Settings>>,
-    /// Held while the settings are replaced, so that reloads come one after another; what is silent goes with them.
-    pub(crate) changing: Mutex<Silence>,
+    pub(crate) roster: std::sync::Mutex<Arc<Roster>>,
+    /// Held while the settings or the subscriptions are replaced, so that changes come one after another.
+    pub(crate) changing: Mutex<Changing>,
+    /// Changes of subscriptions that wait for that.
+    pub(crate) waiting: std::sync::Mutex<Vec<Waiting>>,
     /// Rings once the engine may end.
     pub(crate) finished: Arc<Notify>,
 }
@@ -69,66 +73,76 @@ impl Actor for Registry {
 }
 
 impl Inner {
-    /// Makes `settings` what the engine goes by.
+    /// Makes `settings` what the engine goes by, and with them what the outbox keeps.
     pub(crate) async fn reload(&self, settings: Settings) -> Result<(), StoreError> {
-        let mut silence = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         if settings.telemetry.is_some() {
             // What was owed when it was switched off is not sent because it was switched on again soon.
-            while silence.keep(&*self.desk.outbox).await? {}
+            while changing.silence.keep(&*self.desk.outbox).await? {}
         }
-        let backlog_max = settings.backlog_max;
-        let keeper = quarantine::subscription(&self.desk);
-        let listed = settings.subscriptions.iter().chain([&keeper]);
-        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max, ordered: s.ordered }).collect();
-        let roll = self.desk.outbox.enroll(wanted).await?;
-        let keeper_owed = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
-        let Staffed { targets, terms, staff } = staffed(&settings, &keeper, &roll);
-        // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
-        self.desk.snapshot.publish(Snapshot {
-            epoch: roll.epoch,
-            catalogue: settings.catalogue.clone(),
-            targets,
-            telemetry: settings.telemetry,
-            quarantine: keeper_owed.map(|(id, _)| id),
-        });
-        self.supervisor.send(Staff(staff)).await.map_err(gone)?;
-        self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
-        let settings = Arc::new(settings);
-        let before = std::mem::replace(&mut *self.guarded_settings(), Arc::clone(&settings));
-        if let Some((id, 1..)) = keeper_owed.filter(|_| before.catalogue != settings.catalogue) {
+        let Gathered { roster, faults } = self.gathered(settings, &mut changing).await?;
+        let before = self.roster();
+        let roll = self.apply(roster).await?;
+        self.disable_faulty(faults, &roll).await?;
+        let roster = self.roster();
+        let keeper = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
+        if let Some((id, 1..)) = keeper.filter(|_| before.settings.catalogue != roster.settings.catalogue) {
             let (desk, inbox) = (Arc::clone(&self.desk), Arc::clone(&self.inbox));
             tokio::spawn(async move {
                 quarantine::hurry(&*desk.outbox, id).await;
                 inbox.hint(&[id]);
             });
         }
-        silence.note(&settings, &roll);
-        for Subscribed { name, owed, .. } in silence.owed(roll) {
+        changing.silence.note(&roster, &roll);
+        for Subscribed { name, owed, .. } in changing.silence.owed(roll) {
             tracing::info!(subscription = name, owed, "telemetry is switched off: what is owed is cancelled");
         }
         // The rest, and what fails here, is done with the upkeep: neither a long backlog nor a full disk keeps a start
         // from delivering what else is owed.
-        let kept = silence.keep(&*self.desk.outbox).await;
+        let kept = changing.silence.keep(&*self.desk.outbox).await;
         kept.map(drop).unwrap_or_else(|error| tracing::warn!(%error, "what is owed of telemetry is not cancelled yet"));
         Ok(())
     }
 
-    fn guarded_settings(&self) -> MutexGuard<'_, Arc<Settings>> {
+    /// Enrols these subscriptions and goes by them from now on; to be called by whoever holds [`Inner::changing`].
+    pub(crate) async fn apply(&self, roster: Roster) -> Result<Roll, StoreError> {
+        let settings = &roster.settings;
+        let backlog_max = settings.backlog_max;
+        let keeper = quarantine::subscription(&self.desk);
+        let listed = roster.subscriptions.iter().map(|s| &**s).chain([&keeper]);
+        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max, ordered: s.ordered }).collect();
+        let roll = self.desk.outbox.enroll(wanted).await?;
+        let Staffed { targets, terms, staff } = staffed(&roster, &keeper, &roll);
+        // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
+        self.desk.snapshot.publish(Snapshot {
+            epoch: roll.epoch,
+            catalogue: settings.catalogue.clone(),
+            targets,
+            telemetry: settings.telemetry,
+            quarantine: roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| s.id),
+        });
+        self.supervisor.send(Staff(staff)).await.map_err(gone)?;
+        self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
+        *self.guarded_roster() = Arc::new(roster);
+        Ok(roll)
+    }
+
+    fn guarded_roster(&self) -> MutexGuard<'_, Arc<Roster>> {
         // What it guards is whole between any two statements, so a panic elsewhere changes nothing.
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the engine goes by.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.guarded_settings())
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.guarded_roster())
     }
 
     /// Cancels a piece of what is owed of telemetry while that is switched off, and says whether more is left: what a
     /// reload left, also when something failed, or what a person asked for since.
     pub(crate) async fn keep_silent(&self) -> Result<bool, StoreError> {
         // A reload does it by itself.
-        let Ok(silence) = self.changing.try_lock() else { return Ok(false) };
-        silence.keep(&*self.desk.outbox).await
+        let Ok(changing) = self.changing.try_lock() else { return Ok(false) };
+        changing.silence.keep(&*self.desk.outbox).await
     }
 
     pub(crate) async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {
@@ -191,7 +205,7 @@ impl Inner {
         Ok(recorded.into_iter().zip(dropped).map(|(recorded, dropped)| Sent { recorded, dropped }).collect())
     }
 
-    async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
+    pub(crate) async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
         Ok(self.views().await?.into_iter().find(|view| view.name == name))
     }
 
@@ -199,18 +213,24 @@ impl Inner {
         let roll = self.desk.outbox.roll().await?;
         let (now, wall) = (self.desk.clock.elapsed(), self.desk.clock.wall());
         let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
-        let settings = self.settings();
+        let lanes: BTreeMap<_, _> = lanes.into_iter().map(|lane| (lane.id, lane)).collect();
+        let roster = self.roster();
         let keeper = quarantine::subscription(&self.desk);
         let mut views: Vec<_> = roll
             .subscriptions
             .into_iter()
             .map(|subscribed| {
-                let configured = settings.subscriptions.iter().chain([&keeper]).find(|s| s.name == subscribed.name);
-                let lane = lanes.iter().find(|lane| lane.id == subscribed.id);
+                let is_keeper = subscribed.name == QUARANTINE;
+                let configured = match is_keeper {
+                    true => Some(&keeper),
+                    false => roster.find(&subscribed.name).map(|s| &**s),
+                };
+                let lane = lanes.get(&subscribed.id);
                 SubscriptionView {
                     id: subscribed.id,
                     shown: configured.map(|s| s.shown.clone()).unwrap_or_default(),
-                    revealed: configured.map(|s| s.revealed.clone()).unwrap_or_default(),
+                    reveal: configured.map(|s| s.reveal.clone()).unwrap_or_default(),
+                    source: configured.filter(|_| !is_keeper).map(|s: &Subscription| -> Source { s.source }),
                     tenant: configured.and_then(|s| s.tenant.clone()),
                     name: subscribed.name,
                     listed: subscribed.listed,
@@ -259,12 +279,12 @@ impl Inner {
     }
 
     fn filter_errors(&self) -> Vec<(String, u64)> {
-        let errors = |s: &Subscription| {
+        let errors = |s: &Arc<Subscription>| {
             let mut filters = s.selectors.iter().filter_map(|selector| selector.filter.as_ref()).peekable();
             filters.peek()?;
             Some((s.name.clone(), filters.map(Filter::errors).sum()))
         };
-        self.settings().subscriptions.iter().filter_map(errors).collect()
+        self.roster().subscriptions.iter().filter_map(errors).collect()
     }
 
     async fn ask(&self, delivery: DeliveryId, wish: Wish) -> Result<Answer, StoreError> {
@@ -307,7 +327,7 @@ fn earlier(wall: Timestamp, ago: Duration) -> Option<Timestamp> {
 }
 
 /// An actor of ours that is gone: only while the engine ends.
-fn gone(_: actix::MailboxError) -> StoreError {
+pub(crate) fn gone(_: actix::MailboxError) -> StoreError {
     StoreError::Closed
 }
 
@@ -369,6 +389,12 @@ carries! {
     Cancel => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Cancel).await;
     Pause => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Paused).await;
     Resume => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Active).await;
+    PutSubscription => Result<Changed, NotChanged>: |inner, m| inner.put(m).await;
+    RotateSecret => Result<Changed, NotChanged>: |inner, m| inner.rotate(m).await;
+    RemoveSubscription => Result<(), NotChanged>: |inner, m| inner.remove(m).await;
+    Replay => Result<ReplayView, NotReplayed>: |inner, m| inner.replay(m).await;
+    InspectReplays => Result<Vec<ReplayView>, StoreError>: |inner, _| inner.replays().await;
+    CancelReplay => Result<Option<ReplayView>, StoreError>: |inner, m| inner.cancel_replay(m.0).await;
     Reload => Result<(), StoreError>: |inner, m| inner.reload(m.0).await;
     Stop => Result<(), StoreError>: |inner, m| inner.stop(m.grace).await;
 }

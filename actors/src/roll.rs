@@ -2,6 +2,7 @@
 
 use crate::scheduler::Terms;
 use crate::settings::{Settings, Subscription};
+use crate::subscriptions::Roster;
 use crate::supervisor::{Staffing, make};
 use posthaste_events::Takes;
 use posthaste_events::matching::Target;
@@ -23,10 +24,11 @@ pub(crate) struct Staffed {
 /// Matches those of `settings` that may send; `beside` runs and selects nothing.
 ///
 /// A subscription whose deliveree cannot be made (its maker panics) takes events, and what it is owed waits.
-pub(crate) fn staffed(settings: &Settings, beside: &Subscription, roll: &Roll) -> Staffed {
+pub(crate) fn staffed(roster: &Roster, beside: &Subscription, roll: &Roll) -> Staffed {
     let numbers: BTreeMap<_, _> = roll.subscriptions.iter().map(|s| (s.name.as_str(), s)).collect();
     let mut staffed = Staffed { targets: Vec::new(), terms: Vec::new(), staff: Vec::new() };
-    let sending = settings.subscriptions.iter().filter(|s| !is_silent(settings, s));
+    let settings = &roster.settings;
+    let sending = roster.subscriptions.iter().map(|s| &**s).filter(|s| !is_silent(settings, s));
     // What is built again is telemetry too.
     let beside = Some(beside).filter(|_| settings.telemetry.is_some());
     for subscription in sending.chain(beside) {
@@ -39,10 +41,16 @@ pub(crate) fn staffed(settings: &Settings, beside: &Subscription, roll: &Roll) -
             selector: selector.clone(),
             takes: subscription.takes,
         }));
-        let Some(made) = make(&name, &subscription.make) else { continue };
-        let Ok((limits, timeout)) = catch_unwind(AssertUnwindSafe(|| (made.limits(), made.timeout()))) else {
-            tracing::error!(subscription = %name, "the deliveree panicked when it was asked for its limits");
-            continue;
+        let (made, (limits, timeout)) = match subscription.ahead {
+            Some(known) => (None, known),
+            None => {
+                let Some(made) = make(&name, &subscription.make) else { continue };
+                let Ok(asked) = catch_unwind(AssertUnwindSafe(|| (made.limits(), made.timeout()))) else {
+                    tracing::error!(subscription = %name, "the deliveree panicked when it was asked for its limits");
+                    continue;
+                };
+                (Some(made), asked)
+            }
         };
         staffed.terms.push(Terms {
             id,

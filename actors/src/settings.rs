@@ -1,10 +1,11 @@
 //! What the actors are told of the configuration: checked values, no text to be parsed.
 
+use crate::author::Author;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::matching::Selector;
 use posthaste_events::prepare::TelemetryPolicy;
 use posthaste_events::retry::RetryPolicy;
-use posthaste_events::{AnyDeliveree, Takes};
+use posthaste_events::{AnyDeliveree, BatchLimits, Takes};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub backlog_max: u64,
     /// How telemetry is built; `None`: it is switched off, and what waits of it is cancelled.
     pub telemetry: Option<TelemetryPolicy>,
+    /// Who reads and writes the subscriptions that the outbox keeps; `None`: it keeps none, and takes none.
+    pub author: Option<Arc<dyn Author>>,
 }
 
 /// A subscription, ready to run.
@@ -50,18 +53,62 @@ pub struct Subscription {
     /// How it is shown: its settings without anything secret.
     pub shown: serde_json::Map<String, serde_json::Value>,
     /// What is shown in place of the same keys of `shown` to those who may see it: whole URLs.
-    pub revealed: serde_json::Map<String, serde_json::Value>,
+    pub reveal: Reveal,
     /// A mark of its settings and of its whole target: where it differs after a reload, what the receiver asked for and
     /// how it failed so far is forgotten, since it may be another.
     pub mark: u64,
     /// Which payload its deliveree takes.
     pub takes: Takes,
+    /// How large its batches are and how long a call may take, where that is known before its deliveree is made; `None`:
+    /// one is made to be asked.
+    pub ahead: Option<(BatchLimits, Duration)>,
     /// Makes its deliveree, when it first has work.
     pub make: Make,
 }
 
 /// Makes a deliveree; called again where one must be made anew.
 pub type Make = Arc<dyn Fn() -> AnyDeliveree + Send + Sync>;
+
+/// Shows what is masked else: whole URLs. Called only when somebody who may see them asks.
+#[derive(Clone)]
+pub struct Reveal(Arc<dyn Fn() -> serde_json::Map<String, serde_json::Value> + Send + Sync>);
+
+impl Reveal {
+    /// What `show` shows, which may take a while: a seal is opened for it.
+    pub fn new(show: impl Fn() -> serde_json::Map<String, serde_json::Value> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(show))
+    }
+
+    /// What there is to see.
+    #[must_use]
+    pub fn whole(&self) -> serde_json::Map<String, serde_json::Value> {
+        (self.0)()
+    }
+}
+
+impl From<serde_json::Map<String, serde_json::Value>> for Reveal {
+    fn from(whole: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self::new(move || whole.clone())
+    }
+}
+
+impl Default for Reveal {
+    fn default() -> Self {
+        Self::new(serde_json::Map::new)
+    }
+}
+
+impl PartialEq for Reveal {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Reveal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reveal(…)")
+    }
+}
 
 /// A rate limit: never more than `calls` in any span of `per`, at the receiver's clock too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! also after a reload took them out of the configuration. That nothing new is owed or sent is the roll's matter.
 
 use crate::quarantine::QUARANTINE;
-use crate::settings::Settings;
+use crate::subscriptions::Roster;
 use posthaste_events::Takes;
 use posthaste_outbox::{Outbox, Roll, StoreError, Subscribed};
 use std::collections::BTreeSet;
@@ -21,9 +21,9 @@ pub(crate) struct Silence {
 
 impl Silence {
     /// Takes note of the settings that hold from now on, as the outbox knows their subscriptions.
-    pub(crate) fn note(&mut self, settings: &Settings, roll: &Roll) {
-        self.is_on = settings.telemetry.is_none();
-        for subscription in &settings.subscriptions {
+    pub(crate) fn note(&mut self, roster: &Roster, roll: &Roll) {
+        self.is_on = roster.settings.telemetry.is_none();
+        for subscription in &roster.subscriptions {
             if subscription.takes == Takes::Telemetry {
                 self.takers.insert(subscription.name.clone());
             } else {

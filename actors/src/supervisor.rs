@@ -40,7 +40,8 @@ pub(crate) struct Staffing {
     pub(crate) id: SubscriptionId,
     pub(crate) name: Arc<str>,
     pub(crate) make: settings::Make,
-    pub(crate) made: AnyDeliveree,
+    /// Where it was made already, to be asked for its limits.
+    pub(crate) made: Option<AnyDeliveree>,
 }
 
 impl Supervisor {
@@ -94,7 +95,8 @@ impl Actor for Supervisor {
     }
 }
 
-/// The subscriptions that there are now; their actors are made anew, with what they have in flight going on.
+/// The subscriptions that there are now; the actors of those that changed are made anew, with what they have in flight
+/// going on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Staff(pub(crate) Vec<Staffing>);
@@ -104,10 +106,13 @@ impl Handler<Staff> for Supervisor {
 
     fn handle(&mut self, Staff(staff): Staff, _: &mut Self::Context) {
         // The calls of the actors that are let go here run outside of them, and end and report as before.
-        self.posts = staff
-            .into_iter()
-            .map(|s| (s.id, Post { name: s.name, make: s.make, made: Some(s.made), actor: None }))
-            .collect();
+        let mut before = std::mem::take(&mut self.posts);
+        let post = |s: Staffing| match before.remove(&s.id) {
+            // Another subscription changed, not this one.
+            Some(post) if Arc::ptr_eq(&post.make, &s.make) => (s.id, post),
+            _ => (s.id, Post { name: s.name, make: s.make, made: s.made, actor: None }),
+        };
+        self.posts = staff.into_iter().map(post).collect();
     }
 }
 

@@ -36,7 +36,10 @@ pub(crate) fn target(url: &str, https_only: bool, guard: &Guard, problems: &mut 
         Ok(target) => target,
         Err(error) => {
             let hint = match error {
-                TargetError::Userinfo => "send the credentials in a header: headers = { authorization = \"env:NAME\" }",
+                TargetError::Userinfo => {
+                    "take user and password out: a webhook sends them with auth = { basic = { user = \"…\", password = \
+                     \"env:NAME\" } }, analytics with headers = { authorization = \"env:NAME\" }"
+                }
                 TargetError::Fragment => "leave the fragment out, it is never sent",
                 _ => "write an absolute URL such as https://ops.example.com/hooks",
             };

@@ -6,6 +6,7 @@
 //! This crate never learns of stores or actors: it is given deliveries and says what came of each.
 
 pub mod analytics;
+mod authorization;
 pub mod console;
 mod endpoint;
 pub mod guard;

@@ -166,6 +166,17 @@ impl Snapshot {
         prepared
     }
 
+    /// Whether a subscription would be owed an event that was recorded before, were it recorded now.
+    #[must_use]
+    pub fn selects(&self, subscription: SubscriptionId, facts: &Facts, payloads: &Payloads) -> bool {
+        let mut targets = self.targets.iter().filter(|t| t.id == subscription).peekable();
+        if targets.peek().is_none() {
+            return false;
+        }
+        let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
+        targets.any(|target| !owed(std::slice::from_ref(target), facts, &data, payloads).is_empty())
+    }
+
     /// Prepares what a quarantined event should have told analytics, by the catalogue of now: an event of its own, owed
     /// to analytics alone. The first of several that are recorded for the same event counts. `None` while telemetry is
     /// switched off.

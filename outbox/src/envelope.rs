@@ -82,6 +82,11 @@ pub fn open(key: &[u8], sealed: &Bytes) -> Result<Opened, DiskError> {
 /// Work: each byte is looked at once, and where the magic stands at most [`VALUE_MAX`] bytes more are summed. Any input
 /// is fine. A whole envelope within another whole one is not found.
 pub fn scan(raw: &[u8]) -> impl Iterator<Item = (Vec<u8>, Bytes)> + '_ {
+    scan_long(raw, VALUE_MAX)
+}
+
+/// The same for envelopes of at most `longest` bytes, which then is the bound of what is summed where the magic stands.
+pub(crate) fn scan_long(raw: &[u8], longest: usize) -> impl Iterator<Item = (Vec<u8>, Bytes)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at + HEADER <= raw.len() {
@@ -89,7 +94,7 @@ pub fn scan(raw: &[u8]) -> impl Iterator<Item = (Vec<u8>, Bytes)> + '_ {
                 at += raw[at..].iter().position(|b| *b == MAGIC[0])?;
                 continue;
             }
-            let Some(found) = whole_at(raw, at, VALUE_MAX) else {
+            let Some(found) = whole_at(raw, at, longest) else {
                 at += 1;
                 continue;
             };

@@ -4,6 +4,7 @@
 //! store decides inside itself what is contended for. This crate never learns who delivers, or how.
 
 mod definition;
+mod definitions;
 pub mod disk;
 pub mod envelope;
 mod generations;
@@ -16,6 +17,7 @@ mod memory;
 pub mod query;
 mod refusals;
 mod replay;
+mod replays;
 mod rows;
 mod steps;
 mod store;

@@ -81,6 +81,11 @@ impl Client {
         self.ask(Method::POST, path, &[], body.into(), None).await
     }
 
+    /// Sends JSON, or nothing, by this method and gets a JSON answer, or nothing.
+    pub(super) async fn send_as(&self, method: Method, path: &[&str], body: Vec<u8>) -> Result<Value, Failure> {
+        self.ask(method, path, &[], body.into(), None).await
+    }
+
     /// Posts JSON that is taken once, however often it comes under the same key.
     pub(super) async fn post_once(&self, path: &[&str], body: Vec<u8>, key: Option<&str>) -> Result<Value, Failure> {
         let wrong = |_| Failure::Usage("--idempotency-key: it has characters that no header takes".to_owned());

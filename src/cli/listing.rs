@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::output::{self, Output, plain};
 use super::render::{Column, table, thing};
-use super::{Daemon, Failure};
+use super::{Daemon, Failure, written};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -132,6 +132,16 @@ enum SubscriptionsWhat {
     Resume(Change),
     /// Send one event to a subscription now, and print the attempt.
     Test(Test),
+    /// Make a subscription.
+    Create(written::Write),
+    /// Change a subscription that was made so.
+    Update(written::Write),
+    /// Remove subscriptions that were made so; what they are owed is cancelled.
+    Delete(written::Delete),
+    /// Put a new secret first; those before it count for a while.
+    RotateSecret(written::Rotate),
+    /// Deliver again, or for the first time, what was recorded before.
+    Replay(written::Replay),
 }
 
 #[derive(Debug, Args)]
@@ -146,12 +156,12 @@ struct Test {
 
 /// What may stand before and behind the word of a command alike.
 #[derive(Debug, Args)]
-struct Asking {
+pub(super) struct Asking {
     /// One JSON object a line.
     #[arg(long, global = true)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    daemon: Daemon,
+    pub(super) daemon: Daemon,
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +249,11 @@ pub(super) async fn subscriptions(them: Subscriptions, output: &mut Output) -> R
             return change("subscriptions", &them, "resume", &asking, output).await;
         }
         Some(SubscriptionsWhat::Test(test)) => return try_out(&test, &asking, output).await,
+        Some(SubscriptionsWhat::Create(write)) => return written::create(&write, &asking, output).await,
+        Some(SubscriptionsWhat::Update(write)) => return written::update(&write, &asking, output).await,
+        Some(SubscriptionsWhat::Delete(them)) => return written::delete(&them, &asking, output).await,
+        Some(SubscriptionsWhat::RotateSecret(rotate)) => return written::rotate(&rotate, &asking, output).await,
+        Some(SubscriptionsWhat::Replay(replay)) => return written::replay(&replay, &asking, output).await,
         Some(SubscriptionsWhat::List(page)) => page,
         None => list,
     };

@@ -13,6 +13,7 @@ mod render;
 mod send;
 mod serve;
 mod tail;
+mod written;
 
 use clap::{Args, Parser, Subcommand};
 use output::Output;
@@ -41,7 +42,7 @@ enum Command {
     Events(listing::Events),
     /// Look at deliveries, try them again or cancel them.
     Deliveries(listing::Deliveries),
-    /// Look at subscriptions, pause or resume them.
+    /// Look at subscriptions, make and change them, replay what they got.
     Subscriptions(listing::Subscriptions),
     /// Show attempts as they happen.
     Tail(tail::Tail),

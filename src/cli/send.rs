@@ -137,6 +137,15 @@ fn properties(option: &str, from: &str, stdin: impl Read) -> Result<Box<RawValue
         .map_err(|e| wrong(format!("this is not JSON: {e}; write an object such as '{{\"name\":\"x\"}}'")))
 }
 
+/// The text of a file, or of standard input where it is `-`.
+pub(super) fn text_of(option: &str, from: &str) -> Result<String, Failure> {
+    let text = match from {
+        "-" => read(std::io::stdin()),
+        path => std::fs::File::open(path).and_then(read),
+    };
+    text.map_err(|e| Failure::Usage(format!("{option}: {} cannot be read: {e}", plain(from))))
+}
+
 fn read(from: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
     from.take(PROPERTIES_MAX + 1).read_to_string(&mut text)?;

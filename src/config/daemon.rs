@@ -15,6 +15,8 @@ const GIB: u64 = 1 << 30;
 
 /// How long a token must be, in bytes.
 pub(super) const TOKEN_MIN: usize = 16;
+/// How many keys of before there may be.
+const PREVIOUS_MAX: usize = 8;
 /// How long a name of a tenant may be, in characters.
 pub(super) const TENANT_MAX: usize = 256;
 
@@ -31,6 +33,8 @@ pub struct Daemon {
     pub tokens: Vec<Token>,
     /// The secret of this installation; `None`: the one in the data directory, made at the first start.
     pub encryption_key: Option<SecretKey>,
+    /// Keys that it had before: what they sealed is opened, and sealed again under the one of now. At most 8.
+    pub previous_encryption_keys: Vec<SecretKey>,
 }
 
 /// A token that callers show.
@@ -157,6 +161,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
     }
     let body_max = section.size("body_max", KIB..=GIB, 8 << 20);
     let encryption_key = read_key(&mut section);
+    let previous_encryption_keys = read_previous_keys(&mut section);
     let tokens = read_tokens(&mut section);
     if !listen.ip().to_canonical().is_loopback() && tokens.is_empty() {
         let place = section.place_of("listen");
@@ -164,7 +169,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Daemon {
         section.unseen(&place, "listen", why, "add tokens = [{ name, token, scopes }], or listen on 127.0.0.1");
     }
     section.finish();
-    Daemon { listen, data_dir: folder.join(data_dir), body_max, tokens, encryption_key }
+    Daemon { listen, data_dir: folder.join(data_dir), body_max, tokens, encryption_key, previous_encryption_keys }
 }
 
 fn read_key(section: &mut Section<'_, '_>) -> Option<SecretKey> {
@@ -175,6 +180,37 @@ fn read_key(section: &mut Section<'_, '_>) -> Option<SecretKey> {
         section.unseen(&node.place, "encryption_key", format!("is not the base64 of {SECRET_BYTES} bytes"), hint);
     }
     key
+}
+
+fn read_previous_keys(section: &mut Section<'_, '_>) -> Vec<SecretKey> {
+    const KEY: &str = "previous_encryption_keys";
+    let Some(node) = section.node(KEY) else { return Vec::new() };
+    let hint = "write previous_encryption_keys = [\"file:old.key\"]";
+    let Value::Array(nodes) = &node.value else {
+        // A key itself may stand here.
+        section.unseen(&node.place, KEY, format!("is {}, not an array", node.kind()), hint);
+        return Vec::new();
+    };
+    if nodes.len() > PREVIOUS_MAX {
+        section.unseen(
+            &node.place,
+            KEY,
+            format!("has more than {PREVIOUS_MAX} keys"),
+            "leave out what seals nothing more",
+        );
+    }
+    let mut keys = Vec::new();
+    for (node, at) in nodes.iter().zip(1..) {
+        let text = if let Value::String(text) = &node.value { text.as_str() } else { "" };
+        match secret::parse(text) {
+            Some(key) => keys.push(SecretKey(key)),
+            None => {
+                let why = format!("entry {at} is not the base64 of {SECRET_BYTES} bytes");
+                section.unseen(&node.place, "previous_encryption_keys,", why, hint);
+            }
+        }
+    }
+    keys
 }
 
 fn read_tokens(section: &mut Section<'_, '_>) -> Vec<Token> {

@@ -4,9 +4,11 @@
 //! file, line, key and a hint, and never shows a secret. What a kind of deliveree takes is read by that kind
 //! ([`posthaste_deliverees::registry`]); what is then done with the values is left to the engine.
 
+mod authored;
 mod catalogue;
 mod conditions;
 mod daemon;
+mod json;
 mod nearest;
 mod node;
 mod outbox;
@@ -20,10 +22,12 @@ mod subscription;
 mod telemetry;
 mod units;
 
+pub(crate) use authored::{Front, judge, read_open, split};
 pub use daemon::{Daemon, Scope, Secret, SecretKey, Token};
 pub(crate) use nearest::nearest;
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
+pub(crate) use subscription::Against;
 pub use subscription::Subscription;
 pub use telemetry::Relay;
 pub(crate) use units::duration;
@@ -32,6 +36,7 @@ use ipnet::IpNet;
 use posthaste_actors::settings::{Settings, Source};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Tools};
+use posthaste_events::RetryPolicy;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::prepare::TelemetryPolicy;
@@ -62,10 +67,15 @@ pub struct Config {
     pub relay: Relay,
     /// The subscriptions, each name once, in the order of the file.
     pub subscriptions: Vec<Subscription>,
+    /// When is tried again what says nothing of that.
+    pub retry: RetryPolicy,
+    /// The kinds of deliverees that there are.
+    pub kinds: Kinds,
 }
 
 impl Config {
-    /// What the actors are told; the deliverees will be made with `tools`.
+    /// What the actors are told; the deliverees will be made with `tools`. Nothing is said of who reads what the outbox
+    /// keeps.
     #[must_use]
     pub fn settings(&self, tools: &Tools) -> Settings {
         Settings {
@@ -73,6 +83,7 @@ impl Config {
             catalogue: self.catalogue.clone(),
             backlog_max: self.outbox.backlog_max,
             telemetry: self.telemetry,
+            author: None,
         }
     }
 
@@ -141,7 +152,19 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations, problems
     top.finish();
     // Without one there is a problem, and the rest is not used.
     let catalogue = catalogue.unwrap_or_default();
-    Some(Config { file: path.to_owned(), daemon, outbox, allow_networks, catalogue, telemetry, relay, subscriptions })
+    let (file, kinds) = (path.to_owned(), kinds.clone());
+    Some(Config {
+        file,
+        daemon,
+        outbox,
+        allow_networks,
+        catalogue,
+        telemetry,
+        relay,
+        subscriptions,
+        retry: defaults,
+        kinds,
+    })
 }
 
 #[cfg(test)]

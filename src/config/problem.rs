@@ -16,13 +16,28 @@ pub enum Place {
     },
     /// In an environment variable.
     Variable(Arc<str>),
+    /// In a JSON document, at a pointer (RFC 6901); of what is missing, where it would stand.
+    Pointer(Arc<str>),
+}
+
+impl Place {
+    /// The place of a key of the table that stands here: of a pointer the one below it, else the table's own.
+    pub(super) fn below(&self, key: &str) -> Self {
+        match self {
+            Self::Pointer(pointer) => {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                Self::Pointer(format!("{pointer}/{key}").into())
+            }
+            other => other.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
-            Self::Variable(name) => f.write_str(name),
+            Self::Variable(name) | Self::Pointer(name) => f.write_str(name),
         }
     }
 }
@@ -37,6 +52,13 @@ pub struct Problem {
     pub what: String,
     /// What to do.
     pub hint: String,
+}
+
+impl Problem {
+    /// What and what to do, on one line, without the place.
+    pub(crate) fn detail(&self) -> String {
+        format!("{}; {}", one_line(&self.what), one_line(&self.hint))
+    }
 }
 
 /// Control characters escaped: a value from a file must not rewrite the terminal.
@@ -75,7 +97,7 @@ impl Problems {
         let mut found = self.0;
         found.sort_by_key(|p| match &p.place {
             Place::Line { file, line } => (files.iter().position(|f| f == file).unwrap_or(usize::MAX), *line),
-            Place::Variable(_) => (usize::MAX, 0),
+            Place::Variable(_) | Place::Pointer(_) => (usize::MAX, 0),
         });
         found
     }

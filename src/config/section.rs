@@ -45,7 +45,7 @@ impl<'a, 'p> Section<'a, 'p> {
         let entry = self.entry(name);
         let scope = if self.scope.is_empty() { format!("[{name}]") } else { format!("{}: {name}", self.scope) };
         let mut entries: &'a [Entry] = &[];
-        let mut place = self.place.clone();
+        let mut place = self.place.below(name);
         if let Some(entry) = entry {
             entries = entry.node.entries();
             place = entry.place.clone();
@@ -83,7 +83,7 @@ impl<'a, 'p> Section<'a, 'p> {
 
     /// Where a key stands, or where it would.
     pub(super) fn place_of(&self, key: &str) -> Place {
-        self.entries.iter().find(|e| e.key == key).map_or_else(|| self.place.clone(), |e| e.place.clone())
+        self.entries.iter().find(|e| e.key == key).map_or_else(|| self.place.below(key), |e| e.place.clone())
     }
 
     /// A key with its value.
@@ -291,7 +291,7 @@ pub(super) fn unknown_key(entry: &Entry, scope: &str, known: &[&str], problems: 
 fn text(node: &Node) -> Option<&str> {
     match (&node.value, &node.place) {
         (Value::String(text), _) => Some(text),
-        (Value::Array(_) | Value::Table(_), _) | (_, Place::Line { .. }) => None,
+        (Value::Array(_) | Value::Table(_), _) | (_, Place::Line { .. } | Place::Pointer(_)) => None,
         (_, Place::Variable(_)) => node.written.as_deref(),
     }
 }

@@ -86,7 +86,8 @@ impl Subscription {
             disable_after: self.disable_after,
             source,
             shown: self.shown.clone(),
-            revealed: self.parsed.revealed.clone(),
+            reveal: self.parsed.revealed.clone().into(),
+            ahead: None,
             mark: self.mark,
             takes: self.parsed.takes,
             make: self.parsed.make(tools),
@@ -95,17 +96,18 @@ impl Subscription {
 }
 
 /// What subscriptions are read against.
-pub(super) struct Against<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Against<'a> {
     /// The kinds that there are.
-    pub(super) kinds: &'a Kinds,
+    pub(crate) kinds: &'a Kinds,
     /// What addresses they may name.
-    pub(super) guard: &'a Guard,
+    pub(crate) guard: &'a Guard,
     /// The retry policy of those that say nothing.
-    pub(super) retry: &'a RetryPolicy,
+    pub(crate) retry: &'a RetryPolicy,
     /// The event types; `None` where something is wrong with them.
-    pub(super) catalogue: Option<&'a Catalogue>,
+    pub(crate) catalogue: Option<&'a Catalogue>,
     /// The folder of the configuration: paths are seen from it.
-    pub(super) folder: &'a Path,
+    pub(crate) folder: &'a Path,
 }
 
 /// Reads every subscription; those with a problem are left out, but their names count.
@@ -119,81 +121,138 @@ pub(super) fn read_all(top: &mut Section<'_, '_>, against: &Against<'_>) -> Vec<
     nodes.iter().filter_map(|node| read(node, &mut names, against, top.problems)).collect()
 }
 
-fn read<'a>(
+pub(super) fn read<'a>(
     node: &'a Node,
     names: &mut BTreeSet<&'a str>,
     against: &Against<'_>,
     problems: &mut Problems,
 ) -> Option<Subscription> {
-    let scope = match node.get("name").map(|n| &n.value) {
-        Some(Value::String(name)) => format!("subscription {}", quoted(name)),
-        _ => "subscription without name".to_owned(),
-    };
+    let scope = scope_of(node);
     let mut section = Section::of(node, &node.place, scope.clone(), problems);
-    let name = read_name(&mut section, names);
-    let kind = read_kind(&mut section, against.kinds);
-    let tenant = read_tenant(&mut section);
-    let selectors = selector::read(&mut section, tenant.as_deref(), against.catalogue);
-    let own_retry = section.has("retry");
-    let retry = retry::read(section.section("retry"), against.retry);
-    let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
-    let circuit = read_circuit(&mut section);
-    let ordered = section.word("ordering", &["none", "key"]).is_some_and(|(word, _)| word == "key");
-    let rate = read_rate(&mut section);
-    let disable_after = read_disable_after(&mut section);
+    let (common, kind) = read_common(node, &mut section, names, against);
     let parsed = read_options(section, kind, against);
     if let Some(parsed) = &parsed {
         let mut section = Section::of(node, &node.place, scope, problems);
         selector::judge_payload(node, parsed.takes, against.catalogue, &mut section);
     }
-    let (name, parsed) = (name?, parsed?);
-    let kind = kind.map(|k| k.name.to_owned())?;
-    let mut shown = Map::new();
-    shown.insert("name".into(), name.into());
-    shown.insert("deliveree".into(), kind.as_str().into());
-    selector::show(node, &mut shown);
-    if let Some(tenant) = &tenant {
-        shown.insert("tenant".into(), tenant.as_str().into());
-    }
-    shown.extend(parsed.shown.clone());
-    shown.insert("concurrency".into(), concurrency.into());
-    shown.insert("ordering".into(), if ordered { "key" } else { "none" }.into());
-    if let Some(Rate { calls, per }) = rate {
-        shown.insert("rate_limit".into(), rate_written(calls, per).into());
-    }
-    shown.insert("disable_after".into(), disable_after.map_or(json!(false), |after| written(after).into()));
-    shown.insert("circuit".into(), circuit.map_or(json!(false), show_circuit));
-    if own_retry {
-        shown.insert("retry".into(), show_retry(&retry));
-    }
+    let (common, parsed) = (common?, parsed?);
+    let shown = common.shown(&parsed.shown);
     let mark = mark(&shown, &parsed.revealed);
     Some(Subscription {
-        name: name.to_owned(),
-        kind,
-        tenant,
-        selectors,
-        retry,
-        // At most CONCURRENCY_MAX, which fits.
-        concurrency: usize::try_from(concurrency).unwrap_or(1),
-        circuit,
-        rate,
-        ordered,
-        disable_after,
+        name: common.name,
+        kind: common.kind,
+        tenant: common.tenant,
+        selectors: common.selectors,
+        retry: common.retry,
+        concurrency: common.concurrency,
+        circuit: common.circuit,
+        rate: common.rate,
+        ordered: common.ordered,
+        disable_after: common.disable_after,
         shown,
         mark,
         parsed: Arc::new(parsed),
     })
 }
 
+/// What problems call a subscription.
+pub(super) fn scope_of(node: &Node) -> String {
+    match node.get("name").map(|n| &n.value) {
+        Some(Value::String(name)) => format!("subscription {}", quoted(name)),
+        _ => "subscription without name".to_owned(),
+    }
+}
+
+/// Reads what every subscription has, and which kind it is of; without a name or a kind there is a problem.
+pub(super) fn read_common<'a, 'k>(
+    node: &'a Node,
+    section: &mut Section<'a, '_>,
+    names: &mut BTreeSet<&'a str>,
+    against: &Against<'k>,
+) -> (Option<Common>, Option<&'k Kind>) {
+    let name = read_name(section, names);
+    let kind = read_kind(section, against.kinds);
+    let tenant = read_tenant(section);
+    let selectors = selector::read(section, tenant.as_deref(), against.catalogue);
+    let own_retry = section.has("retry");
+    let retry = retry::read(section.section("retry"), against.retry);
+    let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
+    let circuit = read_circuit(section);
+    let ordered = section.word("ordering", &["none", "key"]).is_some_and(|(word, _)| word == "key");
+    let rate = read_rate(section);
+    let disable_after = read_disable_after(section);
+    let (Some(name), Some(known)) = (name, kind) else { return (None, kind) };
+    let mut chosen = Map::new();
+    selector::show(node, &mut chosen);
+    let common = Common {
+        name: name.to_owned(),
+        kind: known.name.to_owned(),
+        tenant,
+        selectors,
+        chosen,
+        retry,
+        own_retry,
+        // At most CONCURRENCY_MAX, which fits.
+        concurrency: usize::try_from(concurrency).unwrap_or(1),
+        circuit,
+        rate,
+        ordered,
+        disable_after,
+    };
+    (Some(common), kind)
+}
+
+/// What every subscription has, whatever its kind.
+pub(super) struct Common {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) tenant: Option<String>,
+    pub(super) selectors: Vec<Selector>,
+    /// The selectors as they were written.
+    chosen: Map<String, serde_json::Value>,
+    pub(super) retry: RetryPolicy,
+    own_retry: bool,
+    pub(super) concurrency: usize,
+    pub(super) circuit: Option<Circuit>,
+    pub(super) rate: Option<Rate>,
+    pub(super) ordered: bool,
+    pub(super) disable_after: Option<Duration>,
+}
+
+impl Common {
+    /// How the subscription is shown, with what is shown of its kind.
+    pub(super) fn shown(&self, of_kind: &Map<String, serde_json::Value>) -> Map<String, serde_json::Value> {
+        let mut shown = Map::new();
+        shown.insert("name".into(), self.name.as_str().into());
+        shown.insert("deliveree".into(), self.kind.as_str().into());
+        shown.extend(self.chosen.clone());
+        if let Some(tenant) = &self.tenant {
+            shown.insert("tenant".into(), tenant.as_str().into());
+        }
+        shown.extend(of_kind.clone());
+        shown.insert("concurrency".into(), self.concurrency.into());
+        shown.insert("ordering".into(), if self.ordered { "key" } else { "none" }.into());
+        if let Some(Rate { calls, per }) = self.rate {
+            shown.insert("rate_limit".into(), rate_written(calls, per).into());
+        }
+        shown.insert("disable_after".into(), self.disable_after.map_or(json!(false), |after| written(after).into()));
+        shown.insert("circuit".into(), self.circuit.map_or(json!(false), show_circuit));
+        if self.own_retry {
+            shown.insert("retry".into(), show_retry(&self.retry));
+        }
+        shown
+    }
+}
+
 /// A number that differs, most likely, where one of these does.
-fn mark(shown: &Map<String, serde_json::Value>, revealed: &Map<String, serde_json::Value>) -> u64 {
+pub(super) fn mark(shown: &Map<String, serde_json::Value>, revealed: &Map<String, serde_json::Value>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (json!(shown).to_string(), json!(revealed).to_string()).hash(&mut hasher);
     hasher.finish()
 }
 
 fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -> Option<&'a str> {
-    let place = section.place.clone();
+    let place = section.place_of("name");
     if !section.has("name") {
         section.unseen(&place, "name", "is missing", "a name is its identity: keep it over changes");
     }
@@ -215,7 +274,7 @@ fn read_name<'a>(section: &mut Section<'a, '_>, names: &mut BTreeSet<&'a str>) -
 }
 
 fn read_kind<'k>(section: &mut Section<'_, '_>, kinds: &'k Kinds) -> Option<&'k Kind> {
-    let place = section.place.clone();
+    let place = section.place_of("deliveree");
     let known: Vec<&str> = kinds.names().collect();
     if !section.has("deliveree") {
         section.unseen(&place, "deliveree", "is missing", format!("write one of {}", nearest::listed(&known)));
@@ -251,7 +310,7 @@ fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against
         Ok(parsed) => Some(parsed),
         Err(found) => {
             for problem in found {
-                let place = place_of_path(&given, &problem.path).unwrap_or_else(|| section.place.clone());
+                let place = place_of_path(&given, &problem.path).unwrap_or_else(|| section.place_of(&problem.path));
                 let what = given.iter().fold(problem.what, |text, e| unfetched(&e.node, text));
                 section.problems.add(&place, format!("{}: {what}", section.scope), problem.hint);
             }

@@ -5,8 +5,9 @@ use super::problem::Problem;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, MailboxError, Message, Recipient};
 use posthaste_actors::messages::{
-    Cancel, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth, InspectSubscription,
-    InspectSubscriptions, Pause, Record, RecordBatch, RecordTelemetry, Resume, Retry, Test, Watch,
+    Cancel, CancelReplay, InspectDeliveries, InspectDelivery, InspectEvent, InspectEvents, InspectHealth,
+    InspectReplays, InspectSubscription, InspectSubscriptions, Pause, PutSubscription, Record, RecordBatch,
+    RecordTelemetry, RemoveSubscription, Replay, Resume, Retry, RotateSecret, Test, Watch,
 };
 use std::time::Duration;
 
@@ -36,6 +37,12 @@ pub struct Desk {
     pub(crate) cancel: Recipient<Cancel>,
     pub(crate) pause: Recipient<Pause>,
     pub(crate) resume: Recipient<Resume>,
+    pub(crate) put: Recipient<PutSubscription>,
+    pub(crate) rotate: Recipient<RotateSecret>,
+    pub(crate) remove: Recipient<RemoveSubscription>,
+    pub(crate) replay: Recipient<Replay>,
+    pub(crate) replays: Recipient<InspectReplays>,
+    pub(crate) cancel_replay: Recipient<CancelReplay>,
     pub(crate) watch: Recipient<Watch>,
 }
 
@@ -60,6 +67,12 @@ impl Desk {
             + Handler<Cancel>
             + Handler<Pause>
             + Handler<Resume>
+            + Handler<PutSubscription>
+            + Handler<RotateSecret>
+            + Handler<RemoveSubscription>
+            + Handler<Replay>
+            + Handler<InspectReplays>
+            + Handler<CancelReplay>
             + Handler<Watch>,
         A::Context: ToEnvelope<A, Record>
             + ToEnvelope<A, RecordBatch>
@@ -76,6 +89,12 @@ impl Desk {
             + ToEnvelope<A, Cancel>
             + ToEnvelope<A, Pause>
             + ToEnvelope<A, Resume>
+            + ToEnvelope<A, PutSubscription>
+            + ToEnvelope<A, RotateSecret>
+            + ToEnvelope<A, RemoveSubscription>
+            + ToEnvelope<A, Replay>
+            + ToEnvelope<A, InspectReplays>
+            + ToEnvelope<A, CancelReplay>
             + ToEnvelope<A, Watch>,
     {
         Self {
@@ -94,6 +113,12 @@ impl Desk {
             cancel: address.clone().recipient(),
             pause: address.clone().recipient(),
             resume: address.clone().recipient(),
+            put: address.clone().recipient(),
+            rotate: address.clone().recipient(),
+            remove: address.clone().recipient(),
+            replay: address.clone().recipient(),
+            replays: address.clone().recipient(),
+            cancel_replay: address.clone().recipient(),
             watch: address.clone().recipient(),
         }
     }

@@ -21,11 +21,13 @@ mod problem;
 mod query;
 mod rate;
 mod relay;
+mod replays;
 mod reveal;
 mod shapes;
 mod status;
 mod subscriptions;
 mod tail;
+mod written;
 
 pub use crate::config::{Relay, Scope};
 pub use access::{Access, Token};
@@ -182,8 +184,22 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/deliveries/{id}", GET).route(get().to(deliveries::show)))
         .service(resource("/v1/deliveries/{id}/retry", POST).route(web::post().to(deliveries::retry)))
         .service(resource("/v1/deliveries/{id}/cancel", POST).route(web::post().to(deliveries::cancel)))
-        .service(resource("/v1/subscriptions", GET).route(get().to(subscriptions::list)))
-        .service(resource("/v1/subscriptions/{name}", GET).route(get().to(subscriptions::show)))
+        .service(
+            resource("/v1/subscriptions", "GET, HEAD, POST")
+                .route(web::post().to(written::post))
+                .route(get().to(subscriptions::list)),
+        )
+        .service(
+            resource("/v1/subscriptions/{name}", "GET, HEAD, PATCH, DELETE")
+                .route(web::patch().to(written::patch))
+                .route(web::delete().to(written::delete))
+                .route(get().to(subscriptions::show)),
+        )
+        .service(resource("/v1/subscriptions/{name}/rotate-secret", POST).route(web::post().to(written::rotate)))
+        .service(resource("/v1/subscriptions/{name}/replay", POST).route(web::post().to(replays::post)))
+        .service(resource("/v1/replays", GET).route(get().to(replays::list)))
+        .service(resource("/v1/replays/{id}", GET).route(get().to(replays::show)))
+        .service(resource("/v1/replays/{id}/cancel", POST).route(web::post().to(replays::cancel)))
         .service(resource("/v1/subscriptions/{name}/pause", POST).route(web::post().to(subscriptions::pause)))
         .service(resource("/v1/subscriptions/{name}/resume", POST).route(web::post().to(subscriptions::resume)))
         .service(resource("/v1/subscriptions/{name}/test", POST).route(web::post().to(subscriptions::test)))

@@ -1,9 +1,13 @@
 //! How things look in answers: the wire's own structs, apart from the domain's.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use posthaste_actors::QUARANTINE;
 use posthaste_actors::messages::{CircuitState, SubscriptionView, Watched};
+use posthaste_actors::settings::Source;
 use posthaste_events::catalogue::declare::{Audience, FieldKind};
 use posthaste_events::catalogue::{Catalogue, Declared, FilterPath};
+use posthaste_events::outcome::{ANSWER_KEPT_MAX, Trace};
 use posthaste_events::{Attempt, EventType, Facts, Payloads};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView};
 use posthaste_outbox::{Recorded, Standing};
@@ -12,6 +16,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The answer to one recorded event, appended to `into`. Written by hand: it is on the hottest path, and ids need no
 /// escaping.
@@ -238,11 +243,58 @@ pub(crate) struct AttemptMade<'a> {
     status: Option<u16>,
     outcome: &'static str,
     error: Option<&'a str>,
-    answer: Option<String>,
+    error_class: Option<&'a str>,
+    address: Option<String>,
+    phases_ms: Phases,
+    answer: Option<Cow<'a, str>>,
+    /// An answer that is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_base64: Option<String>,
+}
+
+/// How long each phase of an attempt took, in milliseconds; one that did not happen is left out.
+#[derive(Serialize)]
+struct Phases {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte: Option<f64>,
+    total: f64,
+}
+
+impl Phases {
+    fn new(attempt: &Attempt) -> Self {
+        // To the microsecond, which three digits behind the point are.
+        let millis = |took: Duration| took.as_micros() as f64 / 1_000.0;
+        let trace = attempt.detail.trace.as_deref();
+        let phase = |of: fn(&Trace) -> Option<Duration>| trace.and_then(of).map(millis);
+        Self {
+            dns: phase(|t| t.dns),
+            connect: phase(|t| t.connect),
+            tls: phase(|t| t.tls),
+            first_byte: phase(|t| t.first_byte),
+            total: millis(attempt.duration),
+        }
+    }
 }
 
 impl<'a> AttemptMade<'a> {
     fn new(attempt: &'a Attempt) -> Self {
+        // What was cut at the bound may end within a character.
+        let (answer, answer_base64) =
+            match attempt.detail.answer.as_deref().map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+                None => (None, None),
+                Some((_, Ok(text))) => (Some(Cow::Borrowed(text)), None),
+                Some((bytes, Err(e))) if e.error_len().is_none() && bytes.len() >= ANSWER_KEPT_MAX => {
+                    (Some(String::from_utf8_lossy(&bytes[..e.valid_up_to()])), None)
+                }
+                Some((bytes, Err(_))) => (None, Some(STANDARD.encode(bytes))),
+            };
+        let trace = attempt.detail.trace.as_deref();
         Self {
             number: attempt.number,
             at: attempt.at.to_string(),
@@ -250,8 +302,11 @@ impl<'a> AttemptMade<'a> {
             status: attempt.detail.status,
             outcome: attempt.outcome.as_str(),
             error: attempt.detail.error.as_deref(),
-            // An answer is whatever bytes the receiver sent.
-            answer: attempt.detail.answer.as_ref().map(|a| String::from_utf8_lossy(a).into_owned()),
+            error_class: attempt.detail.class(),
+            address: trace.and_then(|t| t.address).map(|a| a.to_string()),
+            phases_ms: Phases::new(attempt),
+            answer,
+            answer_base64,
         }
     }
 }
@@ -295,7 +350,12 @@ pub(crate) fn subscription(view: &SubscriptionView) -> Value {
     let mut put = |name: &str, value: Value| shape.insert(name.to_owned(), value);
     put("name", view.name.as_str().into());
     put("tenant", view.tenant.as_deref().into());
-    put("source", if view.name == QUARANTINE { "built-in" } else { "config" }.into());
+    let source = match view.source {
+        _ if view.name == QUARANTINE => "built-in",
+        Some(Source::Api { .. }) => "api",
+        Some(Source::Config) | None => "config",
+    };
+    put("source", source.into());
     put("state", state.into());
     put("reason", reason.into());
     put("backlog", view.backlog.into());

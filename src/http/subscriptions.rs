@@ -7,7 +7,7 @@ use super::problem::{Fault, Problem, escaped, quoted};
 use super::query::Query;
 use super::reveal::{self, URL};
 use super::shapes::{self, Listing, Tailed};
-use super::{Scope, Shared, intake, json};
+use super::{Scope, Shared, intake, json, written};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use posthaste_actors::messages::{
@@ -52,12 +52,12 @@ pub(super) async fn show(
         show_whole(&mut found);
         reveal::audit(&caller, URL, std::iter::once(&found.name));
     }
-    Ok(json(StatusCode::OK, &shapes::subscription(&found)))
+    Ok(written::alone(StatusCode::OK, &found, None))
 }
 
 /// Puts what is secret of the settings in the place of what is shown of it.
 fn show_whole(subscription: &mut SubscriptionView) {
-    subscription.shown.append(&mut subscription.revealed);
+    subscription.shown.append(&mut subscription.reveal.whole());
 }
 
 /// Pauses a subscription: what it is owed is held.

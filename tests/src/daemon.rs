@@ -104,6 +104,13 @@ impl Daemon {
         self
     }
 
+    /// Gives it a variable of the environment, from the next start on.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Changes the config for the next start or reload.
     ///
     /// # Errors

@@ -5,9 +5,11 @@
 //! project, so that what it finds is what a user would find. Everything listens on loopback; every wait has a bound.
 
 pub mod browser;
+pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod frames;
 pub mod image;
 pub mod ledger;
 pub mod load;
@@ -15,8 +17,10 @@ pub mod names;
 pub mod network;
 pub mod process;
 pub mod receiver;
+pub mod secure;
 pub mod signature;
 
+pub use certificates::{Authority, Identity};
 pub use client::{Answer, Client};
 pub use config::{Config, Subscription};
 pub use daemon::Daemon;
@@ -24,7 +28,8 @@ pub use image::LoopImage;
 pub use ledger::{Difference, Ledger};
 pub use load::{Load, Shape};
 pub use network::PrivateNetwork;
-pub use receiver::{Receiver, Reply, Request};
+pub use receiver::{Receiver, Reply, Request, Wire};
+pub use secure::SecureReceiver;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -20,13 +20,15 @@ pub struct Shape {
     pub padding: fn(u64) -> usize,
     /// The type of each event.
     pub kind: &'static str,
+    /// The entity that each event is about, by its number.
+    pub key: fn(u64) -> Option<String>,
     /// Stops by itself after so many events; 0: never.
     pub events_max: u64,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { connections: 8, array: 1, padding: |_| 200, kind: "load:posted", events_max: 0 }
+        Self { connections: 8, array: 1, padding: |_| 200, kind: "load:posted", key: |_| None, events_max: 0 }
     }
 }
 
@@ -141,5 +143,9 @@ fn work(
 }
 
 fn event(shape: &Shape, n: u64) -> Value {
-    json!({ "type": shape.kind, "properties": { "n": n, "padding": "x".repeat((shape.padding)(n)) } })
+    let properties = json!({ "n": n, "padding": "x".repeat((shape.padding)(n)) });
+    match (shape.key)(n) {
+        Some(key) => json!({ "type": shape.kind, "properties": properties, "key": key }),
+        None => json!({ "type": shape.kind, "properties": properties }),
+    }
 }

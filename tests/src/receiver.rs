@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -40,7 +41,45 @@ pub enum Reply {
     /// A status, header lines and a body of a right length.
     Full(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Writes what it likes; the connection is closed afterwards.
-    Raw(Box<dyn FnOnce(&mut TcpStream) + Send>),
+    Raw(Behaviour),
+}
+
+/// Writes what it likes to a connection.
+pub type Behaviour = Box<dyn FnOnce(&mut dyn Wire) + Send>;
+
+/// A connection as what misbehaves needs it: bytes, and the socket below them.
+pub trait Wire: Read + Write {
+    /// The socket; with TLS its bytes are encrypted.
+    fn socket(&self) -> &TcpStream;
+
+    /// Says that nothing more will be written, and goes on reading.
+    fn finish(&mut self);
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    fn finish(&mut self) {
+        drop(self.shutdown(Shutdown::Write));
+    }
+}
+
+/// TLS over a socket, on the server's side.
+pub type Tls = StreamOwned<ServerConnection, TcpStream>;
+
+impl Wire for Tls {
+    fn socket(&self) -> &TcpStream {
+        &self.sock
+    }
+
+    fn finish(&mut self) {
+        self.conn.send_close_notify();
+        // A peer that is gone needs to hear nothing.
+        drop(self.flush());
+        drop(self.sock.shutdown(Shutdown::Write));
+    }
 }
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
@@ -74,6 +113,22 @@ impl Receiver {
     /// # Errors
     /// Where it is taken.
     pub fn on(address: SocketAddr, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::with(address, None, handler)
+    }
+
+    /// Listens on a free port of loopback and speaks HTTP/1.1 over TLS.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn secure(tls: Arc<ServerConfig>, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::with(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Some(tls), handler)
+    }
+
+    fn with(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("to listen on {address}"))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -92,11 +147,13 @@ impl Receiver {
                 if let Ok(copy) = stream.try_clone() {
                     held(&accepting.open).insert(number, copy);
                 }
-                let shared = Arc::clone(&accepting);
+                let (shared, tls) = (Arc::clone(&accepting), tls.clone());
                 thread::spawn(move || {
-                    let mut wire = BufReader::with_capacity(64 * 1024, stream);
                     // A peer that breaks off is no failure of the receiver.
-                    drop(shared.serve(&mut wire));
+                    drop(match tls {
+                        None => shared.serve(&mut BufReader::with_capacity(64 * 1024, stream)),
+                        Some(tls) => shared.serve_tls(tls, stream),
+                    });
                     drop(held(&shared.open).remove(&number));
                 });
             }
@@ -135,9 +192,13 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    fn serve(&self, wire: &mut BufReader<TcpStream>) -> Result<()> {
-        wire.get_ref().set_nodelay(true)?;
-        let reached = wire.get_ref().local_addr()?.ip().to_canonical();
+    fn serve_tls(&self, tls: Arc<ServerConfig>, stream: TcpStream) -> Result<()> {
+        self.serve(&mut BufReader::with_capacity(64 * 1024, StreamOwned::new(ServerConnection::new(tls)?, stream)))
+    }
+
+    fn serve<W: Wire>(&self, wire: &mut BufReader<W>) -> Result<()> {
+        wire.get_ref().socket().set_nodelay(true)?;
+        let reached = wire.get_ref().socket().local_addr()?.ip().to_canonical();
         while !self.closing.load(Ordering::SeqCst) {
             let Some(request) = read_request(wire, reached)? else { return Ok(()) };
             self.requests.fetch_add(1, Ordering::SeqCst);
@@ -154,7 +215,7 @@ impl Shared {
     }
 }
 
-fn write(stream: &mut TcpStream, status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Result<()> {
+fn write(stream: &mut dyn Wire, status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Result<()> {
     let mut head = format!("HTTP/1.1 {status} As-Wanted\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));

@@ -150,7 +150,7 @@ impl House {
 
 pub(super) fn settings(subscriptions: Vec<Subscription>) -> Settings {
     let catalogue = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
-    Settings { subscriptions, catalogue, backlog_max: 1_000_000, telemetry: None }
+    Settings { subscriptions, catalogue, backlog_max: 1_000_000, telemetry: None, author: None }
 }
 
 /// A subscription to everything, whose receiver is a function.
@@ -176,7 +176,8 @@ where
         disable_after: None,
         source: Source::Config,
         shown: serde_json::Map::new(),
-        revealed: serde_json::Map::new(),
+        reveal: Default::default(),
+        ahead: None,
         mark: 0,
         takes: Takes::Notification,
         make: Arc::new(make),

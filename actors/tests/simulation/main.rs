@@ -10,6 +10,7 @@ mod batches;
 mod fares;
 mod isolation;
 mod model;
+mod orders;
 mod people;
 mod rates;
 mod receiver;

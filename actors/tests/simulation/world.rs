@@ -1,6 +1,7 @@
 //! The world: a queue of steps in time, the real core, the real outbox in memory, and faults between them.
 
 use crate::model::Model;
+use crate::orders::Orders;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
 use crate::store::{Hints, SimStore};
@@ -107,6 +108,8 @@ pub(crate) struct World {
     pub(crate) hints_lost: f64,
     /// Nothing happens that would keep a lane from calling, so that a small batch has no other reason to begin.
     pub(crate) calm: bool,
+    /// Which events are of one entity, and whether deliveries go by that.
+    pub(crate) orders: Orders,
     /// Counts the lives of the process; what an earlier one left behind reaches no later one.
     pub(crate) generation: u64,
     pub(crate) running: bool,
@@ -126,7 +129,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        Self::with_orders(seed, sabotage, Orders::default())
+    }
+
+    pub(crate) fn with_orders(seed: u64, sabotage: Sabotage, orders: Orders) -> Self {
         let mut world = Self::empty(seed, sabotage);
+        world.orders = orders;
         world.storm_until = Duration::from_secs(world.dice.between(20, 240));
         if sabotage == Sabotage::SyncLies {
             world.store.lie_on_sync();
@@ -167,6 +175,7 @@ impl World {
             ends: None,
             hints_lost: 0.3,
             calm: false,
+            orders: Orders::default(),
             generation: 0,
             running: true,
             crashes: 0,
@@ -188,7 +197,7 @@ impl World {
         let wanted = (0..self.dice.between(1, 6)).map(|n| Enrolment {
             name: format!("sub-{n}"),
             backlog_max: 1_000_000,
-            ordered: false,
+            ordered: self.orders.kept,
         });
         let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
@@ -229,7 +238,7 @@ impl World {
             retry,
             concurrency: dice.between(1, 8) as usize,
             rate: of_rates.chance(0.3).then(rate),
-            ordered: false,
+            ordered: self.orders.kept,
             disable_after: of_rates.chance(0.2).then(|| of_rates.millis(1_000, 30_000)),
             vitals: posthaste_outbox::Vitals::default(),
             circuit: dice.chance(0.5).then(|| Circuit {
@@ -367,6 +376,7 @@ impl World {
                 let claimed =
                     if world.fault(0.02) { None } else { world.ask(world.store.outbox.claim(subscription, want)).ok() };
                 if let Some(claimed) = &claimed {
+                    world.judge_order(claimed);
                     world.model_claimed(claimed, want);
                 }
                 world.answer(Input::Claimed { subscription, claimed });

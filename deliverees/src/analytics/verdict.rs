@@ -58,7 +58,7 @@ pub(super) fn judge(backend: &dyn Backend, seen: &Seen, end: End, ids: &[&str], 
         status: seen.status,
         error: error.map(|e| cut(e, REASON_MAX)),
         answer: seen.kept(),
-        trace: None,
+        trace: seen.traced(),
     };
     let without_answer = |words: String, ours| {
         let detail = detail(Some(words));

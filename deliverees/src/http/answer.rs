@@ -1,7 +1,8 @@
 //! The answer to a request: its head at once, its body as it comes, and the connection's way back to the pool.
 
 use super::Failure;
-use super::pool::{Connection, Pool};
+use super::connection::Connection;
+use super::pool::Pool;
 use super::target::Target;
 use bytes::{Buf as _, Bytes};
 use http_client::http_types;
@@ -22,7 +23,8 @@ struct Head {
     headers: HeaderMap,
 }
 
-/// An answer whose head is there. Dropping it before the body has ended closes the connection.
+/// An answer whose head is there. Dropping it before the body has ended closes the connection, or its stream of a shared
+/// one.
 #[derive(Debug)]
 pub struct Answer {
     response: surf::Response,

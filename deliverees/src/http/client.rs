@@ -1,7 +1,8 @@
-//! The client behind surf: takes a connection or opens one, sends, and drives it until the head of the answer is there.
+//! The client behind surf: takes a connection or opens one, sends, and waits for the head of the answer.
 
 use super::connect::Connector;
-use super::pool::{Connection, Pool, Request};
+use super::connection::{Connection, One, Request, Shared, Unsent};
+use super::pool::{Dial, Pool, Way};
 use super::target::Target;
 use super::{Answer, Carried, Failure, Progress, Stage};
 use bytes::Bytes;
@@ -11,51 +12,94 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderName, HeaderValue};
 use std::fmt;
 use std::sync::Arc;
+use tokio::time::{Instant, timeout};
 
-/// How often a request that never left is sent on another connection.
+/// How often a request that nobody took up is sent on another connection.
 const TRIES_MAX: usize = 4;
 
-/// surf's client: HTTP/1.1 over guarded connections.
+/// surf's client: HTTP/1.1 and HTTP/2 over guarded connections.
 pub(super) struct Client {
     connector: Connector,
     pool: Pool,
 }
+
+type Head = hyper::Response<Incoming>;
 
 impl Client {
     pub(super) const fn new(connector: Connector, pool: Pool) -> Self {
         Self { connector, pool }
     }
 
-    /// Sends a request that is ready to go, and again only where it never left: a kept connection may have been closed
-    /// by the other side in the meantime.
+    /// Sends a request, and again only where nobody took it up: a kept connection may have been closed by the other
+    /// side in the meantime, a shared one may take no more.
     async fn exchange(
         &self,
         target: &Target,
-        mut request: Request,
+        write: impl Fn(bool) -> Result<Request, Failure>,
         progress: &Progress,
     ) -> Result<(Connection, Head), Failure> {
-        for _ in 1..TRIES_MAX {
-            let Some(mut connection) = self.pool.take(target.origin()) else { break };
+        let mut tries = 1;
+        loop {
+            progress.at(Stage::Queueing);
+            let (mut connection, fresh) = match self.pool.way(target.origin()).await {
+                Way::Kept(connection) => (connection, false),
+                Way::Dial(dial) => (self.open(target, dial, progress).await?, true),
+            };
+            progress.address(connection.address());
             progress.at(Stage::Answering);
-            match connection.send(request).await {
-                Ok(answer) => return Ok((connection, answer)),
-                Err(mut unsent) => match unsent.take_message() {
-                    Some(message) => request = message,
-                    None => return Err(Failure::exchanging(unsent.error())),
-                },
+            let request = write(connection.is_shared())?;
+            match self.send(target, &mut connection, request, progress).await {
+                Ok(head) => {
+                    progress.done();
+                    return Ok((connection, head));
+                }
+                // What ends fresh connections before a request is sent on them ends the next one too.
+                Err(Unsent { again: true, .. }) if tries < TRIES_MAX && (!fresh || connection.is_shared()) => {
+                    tries += 1
+                }
+                Err(unsent) => return Err(unsent.failure),
             }
         }
-        let stream = self.connector.connect(target.origin(), progress).await?;
-        progress.at(Stage::Answering);
-        let mut connection = Connection::new(stream).await.map_err(|e| Failure::exchanging(&e))?;
-        match connection.send(request).await {
-            Ok(answer) => Ok((connection, answer)),
-            Err(unsent) => Err(Failure::exchanging(unsent.error())),
+    }
+
+    async fn send(
+        &self,
+        target: &Target,
+        connection: &mut Connection,
+        request: Request,
+        progress: &Progress,
+    ) -> Result<Head, Unsent> {
+        let Some(within) = target.wire().first_byte_timeout else { return connection.send(request).await };
+        let began = Instant::now();
+        timeout(within, connection.send(request)).await.unwrap_or_else(|_| {
+            let failure = Failure::late(progress.stage(), began.elapsed(), "first_byte_timeout", true);
+            Err(Unsent { failure, again: false })
+        })
+    }
+
+    /// Opens a connection before its own deadline.
+    async fn open(&self, target: &Target, dial: Dial, progress: &Progress) -> Result<Connection, Failure> {
+        let began = Instant::now();
+        let within = target.wire().connect_timeout;
+        timeout(within, self.connect(target, dial, progress)).await.unwrap_or_else(|_| {
+            Err(Failure::late(progress.stage(), began.elapsed(), "connect_timeout", self.connector.resolves()))
+        })
+    }
+
+    async fn connect(&self, target: &Target, dial: Dial, progress: &Progress) -> Result<Connection, Failure> {
+        let (slot, turn) = dial.into_parts();
+        let opened = self.connector.connect(target.origin(), progress).await?;
+        if !opened.http_2 {
+            self.pool.opened(target.origin(), None, turn);
+            let one = One::new(opened, slot).await.map_err(|e| Failure::exchanging(&e))?;
+            return Ok(Connection::One(one));
         }
+        let shared = Arc::new(Shared::new(opened, slot).await.map_err(|e| Failure::exchanging(&e))?);
+        let share = shared.share().ok_or_else(|| Failure::Broken("it takes no request".into()))?;
+        self.pool.opened(target.origin(), Some(&shared), turn);
+        Ok(Connection::Share(share))
     }
 }
-
-type Head = hyper::Response<Incoming>;
 
 #[async_trait]
 impl HttpClient for Client {
@@ -65,23 +109,25 @@ impl HttpClient for Client {
             Some(Carried { target, body, progress }) => (target, body, progress),
             // A request that surf's own way of writing made.
             None => {
-                let target = Target::parse(request.url().as_str()).map_err(|e| bad(format!("the URL {e}")))?;
+                let target = Target::parse(request.url().as_str()).map_err(|e| raise(bad(format!("the URL {e}"))))?;
                 (Arc::new(target), Bytes::from(request.body_bytes().await?), Progress::default())
             }
         };
-        let outgoing = outgoing(&request, &target, body)?;
-        let (connection, answer) = self.exchange(&target, outgoing, &progress).await.map_err(raise)?;
+        let write = |shared| write(&request, &target, body.clone(), shared);
+        let (connection, answer) = self.exchange(&target, write, &progress).await.map_err(raise)?;
         Ok(Answer::response(answer, connection, self.pool.clone(), target))
     }
 }
 
-fn outgoing(request: &http_client::Request, target: &Target, body: Bytes) -> Result<Request, http_client::Error> {
+/// Writes the request for HTTP/1.1, or for HTTP/2, where the host is a part of the URL.
+fn write(request: &http_client::Request, target: &Target, body: Bytes, shared: bool) -> Result<Request, Failure> {
     let mut outgoing = hyper::Request::new(Full::new(body));
     *outgoing.method_mut() = request.method().as_ref().parse().map_err(|_| bad("the method is not one"))?;
-    *outgoing.uri_mut() = target.path();
     let headers = outgoing.headers_mut();
     headers.reserve(request.iter().count() + 1);
-    headers.insert(HOST, target.host_header());
+    if !shared {
+        headers.insert(HOST, target.host_header());
+    }
     for (name, values) in request.iter() {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| bad("a header's name is not one"))?;
         for value in values {
@@ -89,11 +135,13 @@ fn outgoing(request: &http_client::Request, target: &Target, body: Bytes) -> Res
             headers.append(name.clone(), value);
         }
     }
+    *outgoing.uri_mut() =
+        if shared { target.absolute().ok_or_else(|| bad("the URL is not one"))? } else { target.path() };
     Ok(outgoing)
 }
 
-fn bad(words: impl Into<String>) -> http_client::Error {
-    raise(Failure::Request(words.into()))
+fn bad(words: impl Into<String>) -> Failure {
+    Failure::Request(words.into())
 }
 
 /// surf's error, with ours in it for [`Failure::of`] to take out.

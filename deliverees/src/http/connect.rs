@@ -1,12 +1,14 @@
 //! Opens connections: resolves, asks the guard for each address, opens the socket, makes the TLS handshake.
 
+use super::certificate::words;
 use super::resolve::{Resolve, ResolveError};
 use super::target::Origin;
-use super::tls::{Tls, server_name};
+use super::tls::{HTTP_2, Tls, server_name};
 use super::{Failure, Progress, Stage};
-use crate::guard::Guard;
+use crate::guard::{Guard, Refused};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,15 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection that was opened.
+pub(super) struct Opened {
+    pub(super) stream: Box<dyn Stream>,
+    /// Whether both sides agreed on HTTP/2.
+    pub(super) http_2: bool,
+    /// To where.
+    pub(super) address: SocketAddr,
+}
+
 /// Opens connections that the guard lets through.
 pub(super) struct Connector {
     guard: Guard,
@@ -37,69 +48,134 @@ impl Connector {
     }
 
     /// Opens a connection. It has no bound of its own: whoever asks drops it at the deadline.
-    pub(super) async fn connect(&self, origin: &Origin, progress: &Progress) -> Result<Box<dyn Stream>, Failure> {
-        progress.at(Stage::Resolving);
-        let addresses = self.addresses(origin).await?;
+    pub(super) async fn connect(&self, origin: &Origin, progress: &Progress) -> Result<Opened, Failure> {
+        let addresses = self.addresses(origin, progress).await?;
         progress.at(Stage::Connecting);
-        let socket = self.dial(addresses, origin.port).await?;
+        let (socket, address) = self.dial(addresses, origin.port, progress).await?;
+        progress.done();
+        progress.address(address);
         // Requests are written whole; waiting for more would only delay them. Where it fails it costs time, no more.
         let _ = socket.set_nodelay(true);
         if !origin.tls {
-            return Ok(Box::new(socket));
+            return Ok(Opened { stream: Box::new(socket), http_2: false, address });
         }
         progress.at(Stage::Handshaking);
         let name = server_name(&origin.host).map_err(Failure::Tls)?;
-        let stream = self.tls.connector().map_err(Failure::Tls)?.connect(name, socket).await;
-        Ok(Box::new(stream.map_err(|e| Failure::Tls(e.to_string()))?))
+        let tls = self.tls.connector(origin.trust.as_deref()).map_err(Failure::Tls)?;
+        let stream = tls.connect(name, socket).await.map_err(|e| Failure::Tls(words(&e)))?;
+        progress.done();
+        let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+        Ok(Opened { stream: Box::new(stream), http_2, address })
     }
 
-    async fn addresses(&self, origin: &Origin) -> Result<Vec<IpAddr>, Failure> {
+    /// Whether names resolve at the moment.
+    pub(super) fn resolves(&self) -> bool {
+        self.resolver.works()
+    }
+
+    async fn addresses(&self, origin: &Origin, progress: &Progress) -> Result<Vec<IpAddr>, Failure> {
         if let Some(literal) = origin.literal() {
             return Ok(vec![literal]);
         }
         let Host::Domain(name) = &origin.host else { return Ok(Vec::new()) };
-        self.resolver.resolve(name).await.map(alternate).map_err(|error| match error {
+        progress.at(Stage::Resolving);
+        let found = self.resolver.resolve(name.trim_end_matches('.')).await.map_err(|error| match error {
             ResolveError::Name(words) => Failure::Name(words),
             ResolveError::Resolver(words) => Failure::Resolver(words),
-        })
+        })?;
+        progress.done();
+        Ok(alternate(found))
     }
 
     /// Tries the addresses one after the other, the next one early where one is slow; the first that stands wins.
-    async fn dial(&self, addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Failure> {
-        let mut waiting = addresses.into_iter().take(ADDRESSES_MAX);
-        let mut under_way = FuturesUnordered::new();
-        let mut last = None;
+    async fn dial(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        progress: &Progress,
+    ) -> Result<(TcpStream, SocketAddr), Failure> {
+        let (mut waiting, mut dialled) = (addresses.into_iter(), 0);
+        let (mut under_way, mut failures) = (FuturesUnordered::new(), Failures::default());
         loop {
-            if let Some(address) = waiting.next() {
-                under_way.push(self.open(SocketAddr::new(address, port)));
+            while dialled < ADDRESSES_MAX
+                && let Some(address) = waiting.next()
+            {
+                match self.permitted(SocketAddr::new(address, port)) {
+                    Ok(permitted) => {
+                        progress.address(permitted.0);
+                        under_way.push(open(permitted));
+                        dialled += 1;
+                        break;
+                    }
+                    Err(refused) => failures.refused.push(refused),
+                }
             }
-            let more = waiting.len() > 0;
+            let more = dialled < ADDRESSES_MAX && waiting.len() > 0;
             let opened = tokio::select! {
                 opened = under_way.next() => opened,
                 () = sleep(STAGGER), if more => continue,
             };
             match opened {
-                Some(Ok(socket)) => return Ok(socket),
-                // A failure that says more of the endpoint is kept: one address may be refused, another be down.
-                Some(Err(failure)) => last = Some(worse(last, failure)),
-                None => return Err(last.unwrap_or_else(|| Failure::Name("the name has no address".into()))),
+                Some(Ok(opened)) => return Ok(opened),
+                Some(Err(failed)) => failures.failed.push(failed),
+                None => return Err(failures.told()),
             }
         }
     }
 
-    /// The only place where a socket is opened.
-    async fn open(&self, address: SocketAddr) -> Result<TcpStream, Failure> {
-        self.guard.check(address.ip()).map_err(Failure::Refused)?;
-        TcpStream::connect(address).await.map_err(|error| Failure::connecting(&error))
+    fn permitted(&self, address: SocketAddr) -> Result<Permitted, Refused> {
+        self.guard.check(address.ip())?;
+        Ok(Permitted(address))
     }
 }
 
-/// Which of two failures to report: ours before the endpoint's, a real try before a refusal.
-fn worse(first: Option<Failure>, second: Failure) -> Failure {
-    match first {
-        Some(first) if first.is_ours() || matches!(second, Failure::Refused(_)) => first,
-        _ => second,
+/// An address that the guard let through just now; there is no other way to one.
+struct Permitted(SocketAddr);
+
+/// The only place where a socket is opened.
+async fn open(Permitted(address): Permitted) -> Result<(TcpStream, SocketAddr), (SocketAddr, io::Error)> {
+    match TcpStream::connect(address).await {
+        Ok(socket) => Ok((socket, address)),
+        Err(error) => Err((address, error)),
     }
+}
+
+/// What became of each address where none stood.
+#[derive(Default)]
+struct Failures {
+    refused: Vec<Refused>,
+    failed: Vec<(SocketAddr, io::Error)>,
+}
+
+impl Failures {
+    /// One failure that tells of all of them; a real try counts before a refusal.
+    fn told(self) -> Failure {
+        let refused = self.refused.iter().take(ADDRESSES_MAX).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let Some((_, first)) = self.failed.first() else {
+            return if refused.is_empty() {
+                Failure::Name("the name has no address".into())
+            } else {
+                Failure::Refused(refused)
+            };
+        };
+        let words = if self.failed.len() == 1 && refused.is_empty() {
+            first.to_string()
+        } else {
+            let mut all: Vec<String> = self.failed.iter().map(|(to, error)| format!("{}: {error}", to.ip())).collect();
+            all.extend((!refused.is_empty()).then(|| format!("refused {refused}")));
+            all.join("; ")
+        };
+        if self.failed.iter().any(|(_, error)| is_ours(error)) {
+            Failure::Exhausted(words)
+        } else {
+            Failure::Connect(words)
+        }
+    }
+}
+
+/// ENFILE and EMFILE: no descriptor left, in the system or in this process; the same numbers everywhere.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Puts addresses of the two families in turns, beginning with the first one's, so that a family that leads nowhere
@@ -127,5 +203,30 @@ mod tests {
         let found = read(&["::1", "::2", "::3", "1.1.1.1"]);
         assert_eq!(alternate(found), read(&["::1", "1.1.1.1", "::2", "::3"]));
         assert_eq!(alternate(vec![]), read(&[]));
+    }
+
+    #[test]
+    fn no_descriptor_left_is_our_own_fault() {
+        for (number, ours) in [(23, true), (24, true), (111, false)] {
+            let at = SocketAddr::from(([127, 0, 0, 1], 80));
+            let failures = Failures { failed: vec![(at, io::Error::from_raw_os_error(number))], refused: Vec::new() };
+            assert_eq!(failures.told().is_ours(), ours);
+        }
+    }
+
+    #[test]
+    fn the_failures_of_all_addresses_are_told() {
+        let refused = Guard::default().check(IpAddr::from([10, 0, 0, 1])).unwrap_err();
+        let failed = |ip: [u8; 4]| (SocketAddr::from((ip, 80)), io::Error::from_raw_os_error(111));
+        let told = |failed, refused| Failures { failed, refused }.told().to_string();
+        assert_eq!(told(vec![failed([1, 1, 1, 1])], vec![]), "connect: Connection refused (os error 111)");
+        let all = told(vec![failed([1, 1, 1, 1]), failed([8, 8, 8, 8])], vec![refused]);
+        assert_eq!(
+            all,
+            "connect: 1.1.1.1: Connection refused (os error 111); 8.8.8.8: Connection refused (os error 111); \
+             refused 10.0.0.1 is private (10.0.0.0/8)"
+        );
+        assert_eq!(told(vec![], vec![refused]), "refused address: 10.0.0.1 is private (10.0.0.0/8)");
+        assert_eq!(told(vec![], vec![]), "dns: the name has no address");
     }
 }

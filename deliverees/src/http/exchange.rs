@@ -5,7 +5,7 @@
 
 use super::{Enough, Failure, Http, Outgoing, Stage};
 use bytes::Bytes;
-use posthaste_events::outcome::ANSWER_KEPT_MAX;
+use posthaste_events::outcome::{ANSWER_KEPT_MAX, Trace};
 use posthaste_events::retry::RETRY_AFTER_MAX;
 use posthaste_events::{Signal, Timestamp};
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 /// How much of an answer is read, in bytes; one that is longer counts by its status.
 pub const ANSWER_READ_MAX: usize = 64 * 1024;
 
+const NO_TRACE: Trace = Trace { address: None, dns: None, connect: None, tls: None, first_byte: None };
+
 /// What came of an exchange, as far as it went.
 #[derive(Debug)]
 pub struct Seen {
@@ -21,6 +23,8 @@ pub struct Seen {
     pub status: Option<u16>,
     /// `Retry-After`, as it came.
     pub retry_after: Option<String>,
+    /// How it went on the wire.
+    pub trace: Trace,
     body: Vec<u8>,
     body_max: usize,
     read: usize,
@@ -36,7 +40,7 @@ impl Seen {
     /// Nothing yet; of the body so many bytes are kept, at most [`ANSWER_READ_MAX`].
     #[must_use]
     pub const fn keeping(body_max: usize) -> Self {
-        Self { status: None, retry_after: None, body: Vec::new(), body_max, read: 0 }
+        Self { status: None, retry_after: None, trace: NO_TRACE, body: Vec::new(), body_max, read: 0 }
     }
 
     /// Takes note of a piece of the body; false once enough was read.
@@ -57,6 +61,12 @@ impl Seen {
     #[must_use]
     pub const fn is_cut(&self) -> bool {
         self.read > self.body.len()
+    }
+
+    /// What an attempt keeps of how it went on the wire; `None` where it never came to that.
+    #[must_use]
+    pub fn traced(&self) -> Option<Box<Trace>> {
+        (self.trace != NO_TRACE).then(|| Box::new(self.trace.clone()))
     }
 
     /// What an attempt keeps of the body; `None` where there is none.
@@ -106,6 +116,7 @@ impl Http {
             Ok(Err(failure)) => End::Failed(failure.to_string()),
             Err(_) => self.timed_out(&seen, progress.stage(), began.elapsed()),
         };
+        seen.trace = progress.trace();
         (seen, end)
     }
 
@@ -118,15 +129,14 @@ impl Http {
 
     /// The end of an exchange that its deadline cut off.
     fn timed_out(&self, seen: &Seen, stage: Stage, after: Duration) -> End {
-        let what = match stage {
-            _ if seen.status.is_some() => "the answer was not complete",
-            Stage::Resolving => "the name did not resolve",
-            Stage::Connecting => "no connection",
-            Stage::Handshaking => "no TLS handshake",
-            Stage::Answering => "no answer",
-        };
-        let words = format!("timeout: {what} within {} ms", after.as_millis());
-        if stage == Stage::Resolving && !self.resolver_works() { End::Ours(words) } else { End::Failed(words) }
+        if seen.status.is_some() {
+            return End::Failed(format!(
+                "timeout: the answer was not complete within {} ms (timeout)",
+                after.as_millis()
+            ));
+        }
+        let failure = Failure::late(stage, after, "timeout", self.resolver_works());
+        if failure.is_ours() { End::Ours(failure.to_string()) } else { End::Failed(failure.to_string()) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why an exchange came to no answer, in the words that people see at an attempt.
 
-use crate::guard::Refused;
+use super::Stage;
 use std::error::Error;
-use std::io;
+use std::time::Duration;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Failure {
     Resolver(String),
     /// Every address of the endpoint is one that the guard refuses.
     #[error("refused address: {0}")]
-    Refused(Refused),
+    Refused(String),
     /// No connection stood.
     #[error("connect: {0}")]
     Connect(String),
@@ -25,10 +25,16 @@ pub enum Failure {
     /// No socket can be opened on this machine at the moment: ours.
     #[error("connect: {0}")]
     Exhausted(String),
+    /// Something took longer than it may.
+    #[error("timeout: {0}")]
+    Late(String),
+    /// The same, for a reason of our own.
+    #[error("timeout: {0}")]
+    Delayed(String),
     /// The connection broke before the head of an answer was there.
     #[error("connection: {0}")]
     Broken(String),
-    /// What came is not an answer in HTTP/1.1, or its head is too large.
+    /// What came is not an answer in HTTP, or its head is too large.
     #[error("answer: {0}")]
     Answer(String),
     /// The body of the answer broke off.
@@ -43,7 +49,7 @@ impl Failure {
     /// Whether it is for a reason of our own, not the endpoint's.
     #[must_use]
     pub const fn is_ours(&self) -> bool {
-        matches!(self, Self::Resolver(_) | Self::Exhausted(_))
+        matches!(self, Self::Resolver(_) | Self::Exhausted(_) | Self::Delayed(_))
     }
 
     /// What surf gives back: one of ours, as it was raised in the client.
@@ -51,25 +57,42 @@ impl Failure {
         error.downcast::<Self>().unwrap_or_else(|other| Self::Request(other.to_string()))
     }
 
+    /// What was not there in time, and by which setting. Whoever waits for a connection to become free, or for a resolver
+    /// that does not work at all (`resolves`), waits for us.
+    pub(super) fn late(stage: Stage, after: Duration, setting: &str, resolves: bool) -> Self {
+        let (what, ours) = match stage {
+            Stage::Queueing => ("no connection became free", true),
+            Stage::Resolving => ("the name did not resolve", !resolves),
+            Stage::Connecting => ("no connection", false),
+            Stage::Handshaking => ("no TLS handshake", false),
+            Stage::Answering => ("no answer", false),
+        };
+        let words = format!("{what} within {} ms ({setting})", after.as_millis());
+        if ours { Self::Delayed(words) } else { Self::Late(words) }
+    }
+
     /// What hyper said of an exchange that had begun.
     pub(super) fn exchanging(error: &hyper::Error) -> Self {
         let words = chain(error);
-        if error.is_parse() { Self::Answer(words) } else { Self::Broken(words) }
+        if error.is_parse() || breaks_the_rules(error) { Self::Answer(words) } else { Self::Broken(words) }
     }
 
     /// What hyper said while the body of the answer came.
     pub(super) fn reading(error: &hyper::Error) -> Self {
         Self::Body(chain(error))
     }
+}
 
-    /// What the system said while a socket was opened.
-    pub(super) fn connecting(error: &io::Error) -> Self {
-        // ENFILE and EMFILE: no descriptor left, in the system or in this process; the same numbers everywhere.
-        match error.raw_os_error() {
-            Some(23 | 24) => Self::Exhausted(error.to_string()),
-            _ => Self::Connect(error.to_string()),
+/// Whether what came over HTTP/2 is not as it must be, as we saw it.
+fn breaks_the_rules(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            return h2.is_library();
         }
+        cause = inner.source();
     }
+    false
 }
 
 /// An error with its causes, each once: outer texts often repeat the inner ones.
@@ -85,16 +108,4 @@ fn chain(error: &dyn Error) -> String {
         cause = inner.source();
     }
     words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_descriptor_left_is_our_own_fault() {
-        for (number, ours) in [(23, true), (24, true), (111, false)] {
-            assert_eq!(Failure::connecting(&io::Error::from_raw_os_error(number)).is_ours(), ours);
-        }
-    }
 }

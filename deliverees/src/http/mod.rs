@@ -1,26 +1,33 @@
 //! The HTTP client of the deliverees: surf in front, our own small client on hyper and rustls behind it.
 //!
-//! What it promises: HTTP/1.1 only; no redirect is followed; nothing is decoded; the guard judges every socket before it
+//! What it promises: HTTP/2 where an https endpoint takes it by ALPN, else HTTP/1.1; no redirect is followed; nothing is decoded; the guard judges every socket before it
 //! opens; connections are kept for the next delivery within bounds; a request is sent once, and again only where it never
 //! left. Its user bounds the time of an exchange by dropping it, which closes its connection at once.
 
 mod answer;
+mod certificate;
 mod client;
 mod connect;
+mod connection;
+mod dns;
 mod exchange;
 mod failure;
+mod names;
 mod pool;
 mod progress;
 mod resolve;
 mod target;
 mod tls;
+mod wire;
 
 pub use answer::{Answer, Enough};
 pub use exchange::{ANSWER_READ_MAX, End, Seen, signal};
 pub use failure::Failure;
+pub use names::SystemResolver;
 pub use progress::{Progress, Stage};
-pub use resolve::{Resolve, ResolveError, SystemResolver};
+pub use resolve::{Resolve, ResolveError};
 pub use target::{Target, TargetError, URL_MAX};
+pub use wire::{CONNECT_TIMEOUT, Trust, Wire};
 
 use crate::guard::Guard;
 use bytes::Bytes;
@@ -49,12 +56,14 @@ pub struct Bounds {
     pub idle_max: usize,
     /// How long a connection may be idle before it is closed.
     pub idle_time_max: Duration,
+    /// How many connections may be open for one scheme, host and port; who needs one more waits.
+    pub open_per_host_max: usize,
 }
 
 impl Default for Bounds {
-    /// 64 for a host, 1,024 in all, 20 s: less than common servers keep one, so that few are closed under a request.
+    /// Idle 64 for a host, 1,024 in all, open 256 for a host, 20 s: less than common servers keep one, so that few are closed under a request.
     fn default() -> Self {
-        Self { idle_per_host_max: 64, idle_max: 1_024, idle_time_max: Duration::from_secs(20) }
+        Self { idle_per_host_max: 64, idle_max: 1_024, idle_time_max: Duration::from_secs(20), open_per_host_max: 256 }
     }
 }
 
@@ -70,7 +79,7 @@ pub struct Http {
 pub struct Parts {
     /// Which addresses it may dial. Default: what is globally reachable.
     pub guard: Guard,
-    /// How names are resolved. Default: by the system.
+    /// How names are resolved. Default: [`SystemResolver`].
     pub resolver: Arc<dyn Resolve>,
     /// How many connections are kept, and how long.
     pub bounds: Bounds,

@@ -1,167 +1,284 @@
-//! Keeps idle connections for the next request to the same scheme, host and port, within bounds.
+//! Keeps connections for the next request to the same place, and bounds how many are open, for each place and in all.
 //!
-//! A connection has no task of its own: whoever uses it drives it, and dropping it closes its socket at once. An idle one
-//! is looked at when it is taken out, and closed when its time is over by a task that lives as long as any is idle.
+//! A place is a scheme, host and port, and whose certificates are believed: nothing is shared across different choices.
+//! An idle connection is looked at when it is taken out, and closed when its time is over by a task that lives as long as
+//! there is any.
 
 use super::Bounds;
-use super::connect::Stream;
+use super::connection::{Connection, One, Shared};
 use super::target::Origin;
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use tokio::task::unconstrained;
-use tokio::time::{Instant, sleep};
+use std::time::Duration;
+use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard};
+use tokio::time::{Instant, sleep, timeout};
 
-/// The whole head of an answer, and what is read ahead of a body; hyper takes at most 100 headers.
-const HEAD_MAX: usize = 64 * 1024;
+/// How long a dial waits for the one before it to the same place, which may end in a connection for both.
+const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A request that is ready to go, its body shared.
-pub(super) type Request = hyper::Request<Full<Bytes>>;
-
-/// A connection and what drives it.
-pub(super) struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    // Gone once it has ended; its socket is closed by then.
-    driver: Option<Pin<Box<Driver>>>,
-}
-
-type Driver = http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>;
-
-impl Connection {
-    /// Speaks HTTP/1.1 over a fresh connection; nothing is sent yet.
-    pub(super) async fn new(stream: Box<dyn Stream>) -> hyper::Result<Self> {
-        let (sender, driver) = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)) })
-    }
-
-    /// Writes and reads what can be; errors are told to whoever waits for an answer or a body.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
-            self.driver = None;
-        }
-    }
-
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: Request) -> Result<hyper::Response<Incoming>, TrySendError<Request>> {
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        poll_fn(|cx| {
-            if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
-                *driver = None;
-            }
-            answer.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// Drives the connection once and says whether another request can be sent on it.
-    fn is_ready(&mut self) -> bool {
-        // Outside of the task's budget: where that is used up a good connection would look busy, and be closed.
-        let once = unconstrained(poll_fn(|cx| {
-            self.drive(cx);
-            Poll::Ready(())
-        }));
-        let _ = std::pin::pin!(once).poll(&mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
-    }
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-/// The idle connections. Cheap to clone; clones are the same pool.
+/// The connections that are kept. Cheap to clone; clones are the same pool.
 #[derive(Clone)]
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    all: Arc<All>,
 }
 
-struct Shared {
+struct All {
     bounds: Bounds,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    idle: HashMap<Origin, Vec<Idle>>,
-    count: usize,
+    places: HashMap<Origin, Place>,
+    kept: usize,
     sweeping: bool,
+}
+
+struct Place {
+    idle: Vec<Idle<One>>,
+    shared: Vec<Idle<Arc<Shared>>>,
+    room: Arc<Room>,
+}
+
+struct Idle<C> {
+    connection: C,
+    since: Instant,
+}
+
+/// How many connections to one place are open, and who waits for that.
+struct Room {
+    open: AtomicUsize,
+    open_max: usize,
+    freed: Notify,
+    // What it speaks over TLS, once that is known.
+    speaks: AtomicU8,
+    turn: Arc<Turn<()>>,
+}
+
+const UNKNOWN: u8 = 0;
+const HTTP_1: u8 = 1;
+const HTTP_2: u8 = 2;
+
+/// Room for one open connection; given back when it is dropped.
+pub(super) struct Slot(Arc<Room>);
+
+impl Slot {
+    /// Something that somebody may wait for has become free.
+    pub(super) fn freed(&self) {
+        self.0.freed.notify_one();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.freed();
+    }
+}
+
+/// What to send a request on.
+pub(super) enum Way {
+    /// A connection that stands.
+    Kept(Connection),
+    /// One that may be opened.
+    Dial(Dial),
+}
+
+/// Leave to open a connection.
+pub(super) struct Dial {
+    pub(super) slot: Slot,
+    // Held until it is known whether the connection can be shared, so that others do not dial meanwhile.
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Pool {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { shared: Arc::new(Shared { bounds, state: Mutex::default() }) }
+        Self { all: Arc::new(All { bounds, state: Mutex::default() }) }
     }
 
-    /// An idle connection that still stands, the youngest first.
-    pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
+    /// A connection that still stands, or leave to open one; waits where as many are open as may be.
+    pub(super) async fn way(&self, origin: &Origin) -> Way {
+        let room = match self.try_way(origin, true) {
+            (Some(way), room) => return self.in_turn(origin, way, &room).await,
+            (None, room) => room,
+        };
         loop {
-            let mut idle = {
-                let mut state = self.shared.lock();
-                let idle = state.idle.get_mut(origin)?.pop()?;
-                state.count -= 1;
-                idle
+            let mut freed = pin!(room.freed.notified());
+            // From here on nothing that becomes free is missed.
+            freed.as_mut().enable();
+            if let (Some(way), _) = self.try_way(origin, true) {
+                return self.in_turn(origin, way, &room).await;
+            }
+            freed.await;
+        }
+    }
+
+    /// Lets those who dial where a connection may be shared go one after the other.
+    async fn in_turn(&self, origin: &Origin, way: Way, room: &Arc<Room>) -> Way {
+        let Way::Dial(dial) = way else { return way };
+        if !origin.tls || room.speaks.load(Ordering::Relaxed) == HTTP_1 {
+            return Way::Dial(dial);
+        }
+        // One that hangs does not hold back the others for long.
+        let turn = timeout(TURN_TIME_MAX, Arc::clone(&room.turn).lock_owned()).await.ok();
+        match self.try_way(origin, false) {
+            (Some(kept), _) => kept,
+            (None, _) => Way::Dial(Dial { turn, ..dial }),
+        }
+    }
+
+    fn try_way(&self, origin: &Origin, dial: bool) -> (Option<Way>, Arc<Room>) {
+        loop {
+            let (mut one, room) = {
+                let mut state = self.all.lock();
+                let State { places, kept, .. } = &mut *state;
+                let Some(place) = places.get_mut(origin) else { break };
+                if let Some(share) = place.share(kept) {
+                    return (Some(Way::Kept(Connection::Share(share))), Arc::clone(&place.room));
+                }
+                let Some(idle) = place.idle.pop() else {
+                    let slot = if dial { place.room.slot() } else { None };
+                    return (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), Arc::clone(&place.room));
+                };
+                *kept -= 1;
+                (idle, Arc::clone(&place.room))
             };
-            if idle.since.elapsed() < self.shared.bounds.idle_time_max && idle.connection.is_ready() {
-                return Some(idle.connection);
+            if one.since.elapsed() < self.all.bounds.idle_time_max && one.connection.is_ready() {
+                return (Some(Way::Kept(Connection::One(one.connection))), room);
             }
         }
+        let room = self.place(origin);
+        let slot = if dial { room.slot() } else { None };
+        (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), room)
+    }
+
+    /// The room of a place that is perhaps not known yet.
+    fn place(&self, origin: &Origin) -> Arc<Room> {
+        let mut state = self.all.lock();
+        let open_max = self.all.bounds.open_per_host_max.max(1);
+        let place = state.places.entry(origin.clone()).or_insert_with(|| Place::new(open_max));
+        let room = Arc::clone(&place.room);
+        if !std::mem::replace(&mut state.sweeping, true) {
+            tokio::spawn(sweep(Arc::downgrade(&self.all)));
+        }
+        room
+    }
+
+    /// Takes note of what a fresh connection speaks, and shares it where it can be.
+    pub(super) fn opened(&self, origin: &Origin, shared: Option<&Arc<Shared>>, dial: Option<OwnedMutexGuard<()>>) {
+        let mut state = self.all.lock();
+        let State { places, kept, .. } = &mut *state;
+        if let Some(place) = places.get_mut(origin) {
+            place.room.speaks.store(if shared.is_some() { HTTP_2 } else { HTTP_1 }, Ordering::Relaxed);
+            if let Some(shared) = shared.filter(|_| *kept < self.all.bounds.idle_max) {
+                *kept += 1;
+                place.shared.push(Idle { connection: Arc::clone(shared), since: Instant::now() });
+                place.room.freed.notify_waiters();
+            }
+        }
+        drop(dial);
     }
 
     /// Takes a connection back after its answer was read to the end; one that can serve no further request, or one too
     /// many, is closed.
-    pub(super) fn put(&self, origin: &Origin, mut connection: Connection) {
+    pub(super) fn put(&self, origin: &Origin, connection: Connection) {
+        let Connection::One(mut connection) = connection else { return };
         if !connection.is_ready() {
             return;
         }
-        let bounds = self.shared.bounds;
-        let mut state = self.shared.lock();
-        if state.count >= bounds.idle_max {
-            return;
-        }
-        let idle = Idle { connection, since: Instant::now() };
-        match state.idle.get_mut(origin) {
-            Some(kept) if kept.len() >= bounds.idle_per_host_max => return,
-            Some(kept) => kept.push(idle),
-            None => {
-                state.idle.insert(origin.clone(), vec![idle]);
-            }
-        }
-        state.count += 1;
-        if !std::mem::replace(&mut state.sweeping, true) {
-            tokio::spawn(sweep(Arc::downgrade(&self.shared)));
+        let bounds = self.all.bounds;
+        let mut state = self.all.lock();
+        let State { places, kept, .. } = &mut *state;
+        let Some(place) = places.get_mut(origin) else { return };
+        if *kept < bounds.idle_max && place.idle.len() < bounds.idle_per_host_max {
+            *kept += 1;
+            place.idle.push(Idle { connection, since: Instant::now() });
+            place.room.freed.notify_one();
         }
     }
 }
 
-impl Shared {
+impl Dial {
+    /// Parts with what holds back the others.
+    pub(super) fn into_parts(self) -> (Slot, Option<OwnedMutexGuard<()>>) {
+        (self.slot, self.turn)
+    }
+}
+
+impl Place {
+    fn new(open_max: usize) -> Self {
+        let room = Room {
+            open: AtomicUsize::new(0),
+            open_max,
+            freed: Notify::new(),
+            speaks: AtomicU8::new(UNKNOWN),
+            turn: Arc::default(),
+        };
+        Self { idle: Vec::new(), shared: Vec::new(), room: Arc::new(room) }
+    }
+
+    /// A part in a connection that has room; those that stand no more are forgotten.
+    fn share(&mut self, kept: &mut usize) -> Option<super::connection::Share> {
+        if self.shared.is_empty() {
+            return None;
+        }
+        let before = self.shared.len();
+        self.shared.retain(|one| one.connection.stands());
+        *kept -= before - self.shared.len();
+        self.shared.iter_mut().find_map(|one| {
+            let share = one.connection.share()?;
+            one.since = Instant::now();
+            Some(share)
+        })
+    }
+
+    /// Closes what was idle too long.
+    fn sweep(&mut self, idle_time_max: Duration) {
+        self.idle.retain(|one| one.since.elapsed() < idle_time_max);
+        for one in &mut self.shared {
+            if !one.connection.is_idle() {
+                one.since = Instant::now();
+            }
+        }
+        self.shared.retain(|one| one.connection.stands() && one.since.elapsed() < idle_time_max);
+    }
+
+    /// Whether somebody has to do with it.
+    fn is_used(&self) -> bool {
+        !self.idle.is_empty() || !self.shared.is_empty() || Arc::strong_count(&self.room) > 1
+    }
+}
+
+impl Room {
+    fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let opened =
+            self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.open_max).then_some(n + 1));
+        opened.ok().map(|_| Slot(Arc::clone(self)))
+    }
+}
+
+impl All {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes what was idle too long, until nothing is idle or the pool is gone.
-async fn sweep(pool: Weak<Shared>) {
+/// Closes what was idle too long, until there is nothing or the pool is gone.
+async fn sweep(pool: Weak<All>) {
     loop {
         let Some(every) = pool.upgrade().map(|pool| pool.bounds.idle_time_max / 2) else { return };
         sleep(every).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut state = pool.lock();
-        for idle in state.idle.values_mut() {
-            idle.retain(|one| one.since.elapsed() < pool.bounds.idle_time_max);
+        for place in state.places.values_mut() {
+            place.sweep(pool.bounds.idle_time_max);
         }
-        state.idle.retain(|_, idle| !idle.is_empty());
-        state.count = state.idle.values().map(Vec::len).sum();
-        if state.count == 0 {
+        // An open connection holds a part of its place's room.
+        state.places.retain(|_, place| place.is_used());
+        state.kept = state.places.values().map(|place| place.idle.len() + place.shared.len()).sum();
+        if state.places.is_empty() {
             state.sweeping = false;
             return;
         }

@@ -1,8 +1,10 @@
 //! Where a request goes: a URL taken apart once, when its subscription is read.
 
+use super::wire::{Trust, Wire};
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use std::net::IpAddr;
+use std::sync::Arc;
 use url::{Host, Url};
 
 /// How long a URL may be, in bytes.
@@ -15,6 +17,7 @@ pub struct Target {
     origin: Origin,
     path: Uri,
     host_header: HeaderValue,
+    wire: Wire,
 }
 
 /// What connections are kept by.
@@ -23,6 +26,7 @@ pub(super) struct Origin {
     pub(super) tls: bool,
     pub(super) host: Host<String>,
     pub(super) port: u16,
+    pub(super) trust: Option<Arc<Trust>>,
 }
 
 /// Why a text is not a target. No variant shows the text: path, query and userinfo are often secrets.
@@ -81,7 +85,23 @@ impl Target {
         let path = path.map_err(|_| TargetError::NotAbsolute)?;
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let host_header = HeaderValue::from_str(authority).map_err(|_| TargetError::NotAbsolute)?;
-        Ok(Self { origin: Origin { tls, host, port }, path, host_header, url })
+        let origin = Origin { tls, host, port, trust: None };
+        Ok(Self { origin, path, host_header, url, wire: Wire::default() })
+    }
+
+    /// The same place, reached in another way than the usual one.
+    #[must_use]
+    pub fn reached(mut self, wire: Wire) -> Self {
+        // Without TLS nobody is believed, and connections are the same for all.
+        self.origin.trust = wire.trust.clone().filter(|_| self.origin.tls);
+        self.wire = wire;
+        self
+    }
+
+    /// How it is reached.
+    #[must_use]
+    pub const fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// The URL as it was read, whole: not to be shown.
@@ -114,6 +134,11 @@ impl Target {
 
     pub(super) fn path(&self) -> Uri {
         self.path.clone()
+    }
+
+    /// The whole URL as HTTP/2 wants it, which has no `host` header.
+    pub(super) fn absolute(&self) -> Option<Uri> {
+        self.url.as_str().parse().ok()
     }
 
     pub(super) fn host_header(&self) -> HeaderValue {

@@ -14,7 +14,7 @@ pub(super) fn judge(seen: &Seen, end: End, give_up_on: &BTreeSet<u16>, now: Time
         status: seen.status,
         error: error.map(|e| cut(e, REASON_MAX)),
         answer,
-        trace: None,
+        trace: seen.traced(),
     };
     let status = match (seen.status, end) {
         (Some(200..=299), End::Complete) => return (Outcome::Delivered(detail(None)), None),

@@ -1,6 +1,9 @@
 //! The options of a webhook: as they are written, and checked.
 
-use super::sign::Secret;
+use super::format::{self, Format};
+use super::keyring::{Keyring, Scheme};
+use super::signing::{Signing, Written};
+use crate::authorization::{Authorization, WrittenAuth};
 use crate::endpoint::{headers, shown_headers, target, timeout};
 use crate::guard::Guard;
 use crate::http::Target;
@@ -12,13 +15,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName as Name;
 
-/// How many secrets a webhook may have.
-const SECRETS_MAX: usize = 8;
-
 /// The keys of a webhook, and which of them hide their values.
 pub const KEYS: Keys = Keys {
-    known: &["url", "secrets", "headers", "timeout", "format", "give_up_on", "https_only"],
-    secret: &["url", "secrets", "headers"],
+    known: &[
+        "url",
+        "secrets",
+        "signature",
+        "header_prefixes",
+        "headers",
+        "auth",
+        "timeout",
+        "format",
+        "mode",
+        "source",
+        "content_type",
+        "give_up_on",
+        "https_only",
+    ],
+    secret: &["url", "secrets", "headers", "auth"],
 };
 
 /// The options of a webhook as they are written.
@@ -28,17 +42,32 @@ pub struct WebhookOptions {
     /// Where to post: an absolute http or https URL of at most 2,048 bytes, without user, password and fragment.
     /// Required. It counts as a secret: only its origin is shown.
     pub url: Option<String>,
-    /// The secrets that sign: `whsec_` and the base64 of 24 to 64 bytes each, 1 to 8 of them. The first signs first, all
-    /// of them sign, so that a receiver can change from one to the next. Required.
-    pub secrets: Option<Vec<String>>,
+    /// The secrets that sign, 1 to 8: `whsec_` and the base64 of 24 to 64 bytes each, or any text of 16 to 256 bytes where
+    /// `signature` has no `"standard"`. The first signs first, all of them sign, so that a receiver can change from one
+    /// to the next; `{ secret = "…", until = "…" }` signs before that time only, and at least one has no `until`. Required, but
+    /// for the formats of chats.
+    pub secrets: Option<Vec<Value>>,
+    /// How it is signed: `"standard"`, `"github"` (`x-hub-signature-256`) or `"orchest"` (`x-hub-signature`), or a list of
+    /// them. Default `"standard"`, of `format = "orchest"` `"orchest"`.
+    pub signature: Option<Value>,
+    /// What the names of the standard headers begin with, 1 to 4: each gets a whole set. Default `["webhook-"]`.
+    pub header_prefixes: Option<Vec<String>>,
     /// Headers to send beside ours; at most 32. Names that HTTP or Posthaste needs are refused. Absent: none.
     pub headers: BTreeMap<String, String>,
+    /// What is sent as `authorization`: `{ basic = { user = "…", password = "…" } }` or `{ bearer = "…" }`. Absent: nothing.
+    pub auth: Option<WrittenAuth>,
     /// How long an attempt may take, from the look-up of the name to the end of the answer's body: 1 ms to 10 min.
     /// Default `"15s"`.
     pub timeout: Option<Span>,
-    /// How the body is written: `"standard"`, the default. `cloudevents`, `orchest`, `slack`, `teams` and `discord` are not
-    /// built yet.
+    /// How the body is written: `"standard"`, the default, `"cloudevents"`, `"orchest"`, `"slack"`, `"teams"` or `"discord"`.
     pub format: Option<String>,
+    /// Of `format = "cloudevents"`: `"structured"`, the default, or `"binary"`, with the attributes in headers.
+    pub mode: Option<String>,
+    /// Of `format = "cloudevents"`: the `source` of every event, a reference to a URI of at most 256 bytes. Default
+    /// `"/posthaste"`.
+    pub source: Option<String>,
+    /// Of `format = "orchest"`: `"json"`, the default, or `"form"`, two fields of a form.
+    pub content_type: Option<String>,
     /// Statuses that make a delivery dead at once: 300 to 599. Default none: every failure is tried again.
     pub give_up_on: BTreeSet<u16>,
     /// Whether a URL that is not https is refused. Default false.
@@ -49,11 +78,15 @@ pub struct WebhookOptions {
 #[derive(Debug, Clone)]
 pub struct Webhook {
     pub(super) target: Arc<Target>,
-    pub(super) secrets: Vec<Secret>,
+    pub(super) keyring: Keyring,
     pub(super) headers: Vec<(Name, String)>,
+    pub(super) authorization: Option<Authorization>,
+    pub(super) format: Format,
     pub(super) timeout: Duration,
     pub(super) give_up_on: BTreeSet<u16>,
     https_only: bool,
+    signature: Value,
+    prefixes: Vec<String>,
 }
 
 impl Webhook {
@@ -69,41 +102,76 @@ impl Webhook {
         if written.url.is_none() && !wrong("url", &problems) {
             problems.push(Problem::new("url", "url is missing", "say where to post: url = \"https://…\""));
         }
-        if written.secrets.is_none() && !wrong("secrets", &problems) {
-            problems.push(Problem::new("secrets", "secrets is missing", SECRET_HINT));
+        let format = Format::read(
+            format::Written {
+                format: written.format.as_deref(),
+                mode: written.mode.as_deref(),
+                source: written.source.as_deref(),
+                content_type: written.content_type.as_deref(),
+            },
+            &mut problems,
+        );
+        let format = format.unwrap_or(Format::Standard);
+        let optional = format.is_chat();
+        if written.secrets.is_none() && !optional && !wrong("secrets", &problems) {
+            let hint =
+                "write secrets = [\"env:NAME\"]; for a new one: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
+            problems.push(Problem::new("secrets", "secrets is missing", hint));
         }
         let target = written.url.as_deref().and_then(|url| target(url, written.https_only, guard, &mut problems));
-        let secrets = secrets(written.secrets.as_deref(), &mut problems);
-        let headers = headers(&written.headers, &mut problems);
+        let signing = Signing::read(
+            &Written {
+                secrets: written.secrets.as_deref(),
+                signature: written.signature.as_ref(),
+                prefixes: written.header_prefixes.as_deref(),
+                scheme: if matches!(format, Format::Orchest { .. }) { Scheme::Orchest } else { Scheme::Standard },
+                optional,
+            },
+            &mut problems,
+        );
+        let headers = own_headers(&written.headers, &signing.prefixes, &mut problems);
+        let given = headers.iter().any(|(name, _)| name.as_str() == "authorization");
+        let authorization = written.auth.as_ref().and_then(|auth| Authorization::read(auth, given, &mut problems));
         let timeout = timeout(written.timeout, &mut problems);
-        check_format(written.format.as_deref(), &mut problems);
         for status in written.give_up_on.iter().filter(|status| !(300..600).contains(*status)) {
             let what = format!("give_up_on has {status}, which is no failure's status");
             problems.push(Problem::new("give_up_on", what, "list statuses from 300 to 599"));
         }
         let (give_up_on, https_only) = (written.give_up_on, written.https_only);
         match target {
-            Some(target) if problems.is_empty() => {
-                Ok(Self { target: Arc::new(target), secrets, headers, timeout, give_up_on, https_only })
-            }
+            Some(target) if problems.is_empty() => Ok(Self {
+                target: Arc::new(target),
+                signature: signing.shown(),
+                prefixes: signing.prefixes,
+                keyring: signing.keyring,
+                headers,
+                authorization,
+                format,
+                timeout,
+                give_up_on,
+                https_only,
+            }),
             _ => Err(problems),
         }
     }
 
     /// The settings without anything secret.
     pub(super) fn shown(&self) -> Map<String, Value> {
-        let shown = json!({
+        let mut shown = json!({
             "url": self.target.shown(),
+            "signature": self.signature,
+            "header_prefixes": self.prefixes,
             "headers": shown_headers(&self.headers),
             "timeout": Span(self.timeout).to_string(),
-            "format": "standard",
             "give_up_on": self.give_up_on,
             "https_only": self.https_only,
         });
-        match shown {
-            Value::Object(shown) => shown,
-            _ => Map::new(),
+        if let Some(authorization) = &self.authorization {
+            shown["auth"] = authorization.shown();
         }
+        let Value::Object(mut shown) = shown else { return Map::new() };
+        self.format.show(&mut shown);
+        shown
     }
 
     /// The whole URL.
@@ -112,36 +180,25 @@ impl Webhook {
     }
 }
 
-const SECRET_HINT: &str = "write whsec_ and the base64 of 24 to 64 random bytes, best as \"env:NAME\" or \"file:PATH\"";
+/// Beginnings of headers that some format or signature of ours has, whether it is in use or not.
+const RESERVED_PREFIXES: [&str; 3] = ["ce-", "x-orchest-", "x-hub-signature"];
 
-fn secrets(written: Option<&[String]>, problems: &mut Vec<Problem>) -> Vec<Secret> {
-    let Some(written) = written else { return Vec::new() };
-    if written.is_empty() || written.len() > SECRETS_MAX {
-        let what = format!("secrets has {} secrets, not 1 to {SECRETS_MAX}", written.len());
-        problems.push(Problem::new("secrets", what, SECRET_HINT));
-    }
-    let mut read = Vec::with_capacity(written.len());
-    for (i, text) in written.iter().enumerate() {
-        match Secret::parse(text) {
-            Ok(secret) => read.push(secret),
-            Err(error) => {
-                let what = format!("secrets: secret number {} {error}", i + 1);
-                problems.push(Problem::new(format!("secrets.{i}"), what, SECRET_HINT));
-            }
-        }
+/// Reads the headers of one's own, of which none may be one that a webhook has.
+fn own_headers(
+    written: &BTreeMap<String, String>,
+    prefixes: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<(Name, String)> {
+    let ours = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        RESERVED_PREFIXES.into_iter().chain(prefixes.iter().map(String::as_str)).any(|p| name.starts_with(p))
+    };
+    let (reserved, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        written.iter().map(|(name, value)| (name.clone(), value.clone())).partition(|(name, _)| ours(name));
+    let read = headers(&free, problems);
+    for name in reserved.keys() {
+        let what = format!("headers: {name:?} is reserved");
+        problems.push(Problem::new(format!("headers.{name}"), what, "a webhook sets this header; use another name"));
     }
     read
-}
-
-fn check_format(format: Option<&str>, problems: &mut Vec<Problem>) {
-    match format {
-        None | Some("standard") => {}
-        Some(later @ ("cloudevents" | "orchest" | "slack" | "teams" | "discord")) => {
-            problems.push(Problem::not_built("format", later));
-        }
-        Some(other) => {
-            let hint = "there are standard, cloudevents, orchest, slack, teams and discord";
-            problems.push(Problem::new("format", format!("format = {other:?} is unknown"), hint));
-        }
-    }
 }

@@ -2,10 +2,12 @@
 
 use super::answer::judge;
 use super::config::Webhook;
-use super::sign::sign;
-use crate::http::{Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
+use super::format::{Event, Message};
+use crate::http::{Http, Outgoing, Progress, REPORT_TIME, Seen};
+use crate::registry::Tools;
+use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock;
-use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Payload as _, Reporter};
+use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Outcome, Payload as _, Reporter};
 use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName;
@@ -18,32 +20,30 @@ struct Parts {
     webhook: Arc<Webhook>,
     http: Http,
     clock: Arc<dyn Clock>,
+    subscription: Arc<str>,
     names: Names,
 }
 
 /// Our headers' names, made once.
 struct Names {
-    id: HeaderName,
-    timestamp: HeaderName,
-    signature: HeaderName,
     attempt: HeaderName,
     sequence: HeaderName,
     user_agent: HeaderName,
     content_type: HeaderName,
+    authorization: HeaderName,
 }
 
 impl Sender {
-    pub(super) fn new(webhook: Arc<Webhook>, http: Http, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(webhook: Arc<Webhook>, tools: &Tools) -> Self {
         let names = Names {
-            id: "webhook-id".into(),
-            timestamp: "webhook-timestamp".into(),
-            signature: "webhook-signature".into(),
             attempt: "posthaste-attempt".into(),
             sequence: "posthaste-sequence".into(),
             user_agent: surf::http::headers::USER_AGENT,
             content_type: surf::http::headers::CONTENT_TYPE,
+            authorization: surf::http::headers::AUTHORIZATION,
         };
-        Self(Arc::new(Parts { webhook, http, clock, names }))
+        let (http, clock) = (tools.http.clone(), Arc::clone(&tools.clock));
+        Self(Arc::new(Parts { webhook, http, clock, subscription: Arc::clone(&tools.subscription), names }))
     }
 }
 
@@ -66,10 +66,18 @@ impl Deliveree<Notification> for Sender {
 
 impl Parts {
     async fn attempt(&self, delivery: &Delivery<Notification>, deadline: Instant, report: &Reporter) {
-        let body = delivery.payload.bytes().clone();
-        let headers = self.headers(delivery, &body);
+        let (id, facts, body) = (delivery.id(), delivery.facts(), delivery.payload.bytes());
+        let message = match self.webhook.format.write(&Event { id, facts, body, subscription: &self.subscription }) {
+            Ok(message) => message,
+            // Counted like any other failure, so that it backs off and ends one day.
+            Err(error) => {
+                let detail = Detail::error(format!("body: the notification can not be written: {error}"));
+                return report.outcome(delivery.ticket, Outcome::Retry { detail, after: None });
+            }
+        };
+        let headers = self.headers(delivery, &message);
         let target = Arc::clone(&self.webhook.target);
-        let outgoing = Outgoing { target, headers, body, progress: Progress::default() };
+        let outgoing = Outgoing { target, headers, body: message.body, progress: Progress::default() };
         let (seen, end) = self.http.exchange(outgoing, Seen::default(), deadline).await;
         let (outcome, signal) = judge(&seen, end, &self.webhook.give_up_on, self.clock.wall());
         // First what holds back the others, so that none of them starts in between.
@@ -79,21 +87,23 @@ impl Parts {
         report.outcome(delivery.ticket, outcome);
     }
 
-    fn headers(&self, delivery: &Delivery<Notification>, body: &[u8]) -> Vec<(HeaderName, String)> {
-        let names = &self.names;
+    fn headers(&self, delivery: &Delivery<Notification>, message: &Message) -> Vec<(HeaderName, String)> {
+        let (webhook, names) = (&self.webhook, &self.names);
         let id = delivery.event().to_string();
-        let at = self.clock.wall().seconds();
-        let signature = sign(&self.webhook.secrets, &id, at, body);
-        let ours = [
-            (names.user_agent.clone(), USER_AGENT.to_owned()),
-            (names.content_type.clone(), "application/json".to_owned()),
-            (names.timestamp.clone(), at.to_string()),
-            (names.signature.clone(), signature),
-            (names.id.clone(), id),
+        let mut headers = Vec::with_capacity(webhook.headers.len() + 8);
+        // Ours come last: even a name that slipped through the config could not replace one.
+        headers.extend(webhook.headers.iter().cloned());
+        if let Some(authorization) = &webhook.authorization {
+            headers.push((names.authorization.clone(), authorization.value().to_owned()));
+        }
+        headers.extend([
+            (names.user_agent.clone(), message.user_agent.to_owned()),
+            (names.content_type.clone(), message.content_type.to_owned()),
             (names.attempt.clone(), delivery.attempt.to_string()),
             (names.sequence.clone(), delivery.event().sequence().to_string()),
-        ];
-        // Ours come last: even a name that slipped through the config could not replace one.
-        self.webhook.headers.iter().cloned().chain(ours).collect()
+        ]);
+        headers.extend(message.headers.iter().map(|(name, value)| (HeaderName::from(*name), value.clone())));
+        webhook.keyring.sign(&id, self.clock.wall(), &message.body, &mut headers);
+        headers
     }
 }

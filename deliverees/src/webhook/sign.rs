@@ -1,4 +1,7 @@
-//! Signs and verifies as Standard Webhooks 1.0.0 says: `v1`, HMAC-SHA256 over `{id}.{timestamp}.{body}`.
+//! Signs and verifies with one secret: `v1` of Standard Webhooks 1.0.0 (HMAC-SHA256 over `{id}.{timestamp}.{body}`), and
+//! the HMAC-SHA256 over the body alone that GitHub and Orchest send.
+//!
+//! Which secrets sign when, and under which headers, is decided in [`super::keyring`].
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -20,9 +23,20 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A secret that messages are signed with. It is never shown.
+/// How many bytes a secret has that is any text, at least and at most.
+pub const TEXT_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
+/// How many random bytes a secret has that is made by us.
+pub const FRESH_BYTES: usize = 24;
+
+/// A secret that messages are signed with. It is never shown. The hash's state after the key is made once, so that an
+/// attempt pays for its message only.
 #[derive(Clone)]
-pub struct Secret(Hmac<Sha256>);
+pub struct Secret {
+    /// Under the bytes that the base64 stands for; `None` where the text is no `whsec_…`.
+    standard: Option<Hmac<Sha256>>,
+    /// Under the bytes of the text itself, as the other schemes do it.
+    text: Hmac<Sha256>,
+}
 
 /// Why a text is not a secret. No variant shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +50,17 @@ pub enum NotASecret {
     /// It is too short or too long.
     #[error("has {0} bytes, not 24 to 64")]
     Length(usize),
+    /// A text that is too short or too long.
+    #[error("has {0} bytes, not 16 to 256")]
+    TextLength(usize),
+}
+
+/// A new secret of these random bytes, as it is written; they must come from a source that is fit for secrets.
+#[must_use]
+pub fn fresh(random: [u8; FRESH_BYTES]) -> String {
+    let mut text = SECRET_PREFIX.to_owned();
+    BASE64.encode_string(random, &mut text);
+    text
 }
 
 impl Secret {
@@ -49,38 +74,74 @@ impl Secret {
         if !SECRET_BYTES.contains(&bytes.len()) {
             return Err(NotASecret::Length(bytes.len()));
         }
-        // An HMAC takes a key of any length, so this is never the error.
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| NotASecret::Length(bytes.len()))
+        Ok(Self { standard: Some(keyed(&bytes)), ..Self::of(text) })
     }
 
-    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
+    /// Reads a secret for the schemes that take any text: 16 to 256 bytes. Where it is a `whsec_…`, it serves the standard
+    /// scheme too.
+    ///
+    /// # Errors
+    /// [`NotASecret`] says why not.
+    pub fn parse_text(text: &str) -> Result<Self, NotASecret> {
+        if !TEXT_BYTES.contains(&text.len()) {
+            return Err(NotASecret::TextLength(text.len()));
+        }
+        Ok(Self::parse(text).unwrap_or_else(|_| Self::of(text)))
+    }
+
+    fn of(text: &str) -> Self {
+        Self { standard: None, text: keyed(text.as_bytes()) }
+    }
+
+    /// One entry of `webhook-signature`; `None` where the secret is no `whsec_…`.
+    pub(super) fn v1(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+        let mut entry = String::with_capacity(48);
+        entry.push_str("v1,");
+        BASE64.encode_string(self.mac(id, timestamp, body)?.finalize().into_bytes(), &mut entry);
+        Some(entry)
+    }
+
+    /// The HMAC-SHA256 over the body alone under the bytes of the text, in small hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self, body: &[u8]) -> String {
+        let mut mac = self.text.clone();
+        mac.update(body);
+        let digits = b"0123456789abcdef";
+        let digit = |bits: u8| char::from(digits[usize::from(bits)]);
+        mac.finalize().into_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+
+    /// Whether this is [`Secret::hex`] of the body; compared in constant time.
+    #[must_use]
+    pub fn verify_hex(&self, body: &[u8], hex: &str) -> bool {
+        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        let bytes: Option<Vec<u8>> = match hex.len() % 2 {
+            0 => hex.as_bytes().chunks(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect(),
+            _ => None,
+        };
+        let mut mac = self.text.clone();
+        mac.update(body);
+        bytes.is_some_and(|bytes| mac.verify_slice(&bytes).is_ok())
+    }
+
+    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = self.standard.clone()?;
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             mac.update(part);
         }
-        mac
+        Some(mac)
     }
+}
+
+#[expect(clippy::expect_used, reason = "RFC 2104 takes a key of any length, and so does the implementation")]
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("an HMAC takes any key")
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
-}
-
-/// The value of `webhook-signature`: one `v1,…` for each secret, in their order, a space between.
-#[must_use]
-pub fn sign(secrets: &[Secret], id: &str, timestamp: i64, body: &[u8]) -> String {
-    let timestamp = timestamp.to_string();
-    let mut value = String::with_capacity(secrets.len() * 48);
-    for secret in secrets {
-        if !value.is_empty() {
-            value.push(' ');
-        }
-        value.push_str("v1,");
-        BASE64.encode_string(secret.mac(id, &timestamp, body).finalize().into_bytes(), &mut value);
-    }
-    value
 }
 
 /// What a receiver says of a message that it should not take.
@@ -127,10 +188,10 @@ impl Received<'_> {
         if at.abs_diff(now) > TOLERANCE_SECONDS {
             return Err(Unverified::TooFar);
         }
-        let right = signatures
-            .split(' ')
-            .filter_map(|entry| BASE64.decode(entry.strip_prefix("v1,")?).ok())
-            .any(|signature| secret.mac(id, timestamp, self.body).verify_slice(&signature).is_ok());
+        let right =
+            signatures.split(' ').filter_map(|entry| BASE64.decode(entry.strip_prefix("v1,")?).ok()).any(|signature| {
+                secret.mac(id, timestamp, self.body).is_some_and(|mac| mac.verify_slice(&signature).is_ok())
+            });
         if right { Ok(()) } else { Err(Unverified::Wrong) }
     }
 }
@@ -154,6 +215,10 @@ mod tests {
         Secret::parse(text).unwrap()
     }
 
+    fn v1(text: &str, id: &str, at: i64, body: &[u8]) -> String {
+        secret(text).v1(id, &at.to_string(), body).unwrap()
+    }
+
     fn verify_b(signature: &str, now: i64) -> Result<(), Unverified> {
         let at = AT_B.to_string();
         let received = Received { id: Some(ID_B), timestamp: Some(&at), signature: Some(signature), body: BODY_B };
@@ -162,17 +227,41 @@ mod tests {
 
     #[test]
     fn the_published_vectors_are_signed_as_published() {
-        assert_eq!(sign(&[secret(SECRET_A)], ID_A, AT_A, BODY_A), SIGNED_A);
-        assert_eq!(sign(&[secret(SECRET_B)], ID_B, AT_B, BODY_B), SIGNED_B);
+        assert_eq!(v1(SECRET_A, ID_A, AT_A, BODY_A), SIGNED_A);
+        assert_eq!(v1(SECRET_B, ID_B, AT_B, BODY_B), SIGNED_B);
     }
 
     #[test]
-    fn every_secret_signs_in_its_order() {
-        let both = sign(&[secret(SECRET_B), secret(SECRET_A)], ID_B, AT_B, BODY_B);
-        let (first, second) = both.split_once(' ').unwrap();
-        assert_eq!(first, SIGNED_B);
-        assert!(second.starts_with("v1,") && second != first && !second.contains(' '));
-        assert_eq!(verify_b(&both, AT_B), Ok(()));
+    fn the_hmac_of_the_body_alone_is_the_published_one_and_every_byte_counts() {
+        // The example of GitHub's page on validating webhook deliveries.
+        let (secret, body) = (Secret::parse_text("It's a Secret to Everybody").unwrap(), b"Hello, World!");
+        let hex = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        assert_eq!(secret.hex(body), hex);
+        assert!(secret.verify_hex(body, hex) && secret.verify_hex(body, &hex.to_uppercase()));
+        for wrong in ["", "7", "75", &hex[..63], &hex[..62], &format!("{hex}00"), &hex.replace('e', "g")] {
+            assert!(!secret.verify_hex(body, wrong), "{wrong}");
+        }
+        assert!(!secret.verify_hex(b"Hello, World!\n", hex));
+        assert!(!Secret::parse_text("It's a Secret to everybody").unwrap().verify_hex(body, hex));
+    }
+
+    #[test]
+    fn a_secret_of_any_text_signs_nothing_of_the_standard() {
+        assert_eq!(Secret::parse_text("It's a Secret to Everybody").unwrap().v1(ID_A, "1", BODY_A), None);
+        let both = Secret::parse_text(SECRET_A).unwrap();
+        assert_eq!(both.v1(ID_A, &AT_A.to_string(), BODY_A).as_deref(), Some(SIGNED_A));
+        for (text, good) in [(15, false), (16, true), (256, true), (257, false), (0, false)] {
+            let found = Secret::parse_text(&"k".repeat(text)).err();
+            assert_eq!(found, (!good).then_some(NotASecret::TextLength(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fresh_secret_is_its_24_bytes() {
+        let random = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
+        let text = fresh(random);
+        assert_eq!(BASE64.decode(text.strip_prefix("whsec_").unwrap()).unwrap(), random);
+        assert!(text.len() == 38 && Secret::parse(&text).is_ok());
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod conformance;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod options;
@@ -20,3 +22,7 @@ mod options;
 mod receiver;
 #[cfg(test)]
 mod sending;
+#[cfg(test)]
+mod signatures;
+#[cfg(test)]
+mod wire;

@@ -4,7 +4,8 @@
 //! for another attempt is kept by time.
 
 use super::held::Held;
-use super::{LeaseKey, Progress};
+use super::order::{Line, Order};
+use super::{LeaseKey, Noted, Progress};
 use crate::Standing;
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +19,11 @@ pub(crate) struct Account {
     pub(crate) standing: Standing,
     pub(crate) backlog_max: u64,
     pub(crate) held: Held,
+    pub(crate) noted: Noted,
+    /// Whether whoever made it took it away: nothing of its name belongs to it any more.
+    pub(crate) deleted: bool,
+    /// The highest sequence that it was ever owed; 0 where it never was.
+    pub(crate) last_owed: u64,
     /// Owed and never tried. Its minimum is the cursor.
     pub(super) fresh: RoaringTreemap,
     /// How many stand in `fresh`: the bitmap would count them anew each time.
@@ -28,6 +34,8 @@ pub(crate) struct Account {
     due: BTreeSet<(u64, u64)>,
     /// Given out, by sequence.
     pub(super) leased: HashMap<u64, LeaseKey>,
+    /// Which of `fresh` and `waiting` may be given out, where they go by key.
+    order: Option<Box<Order>>,
 }
 
 /// A delivery that waits for another attempt.
@@ -56,11 +64,63 @@ impl Account {
             standing: Standing::Active,
             backlog_max,
             held: Held::default(),
+            noted: Noted::default(),
+            deleted: false,
+            last_owed: 0,
             fresh: RoaringTreemap::new(),
             fresh_count: 0,
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
             leased: HashMap::new(),
+            order: None,
+        }
+    }
+
+    /// Whether its deliveries go by key.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Has its deliveries go by key, those included that are given out: `outside`.
+    pub(super) fn begin_order(&mut self, outside: BTreeSet<u64>) {
+        let mut strangers = self.fresh.clone();
+        strangers.extend(self.waiting.keys().copied());
+        self.order = Some(Box::new(Order::new(strangers, outside)));
+    }
+
+    /// Has its deliveries go as they come.
+    pub(super) fn end_order(&mut self) {
+        self.order = None;
+    }
+
+    /// The sequence whose key must be learnt before `count` can be given out.
+    pub(super) fn to_learn(&self, count: usize, now: u64) -> Option<u64> {
+        self.order.as_ref()?.to_learn(count, now)
+    }
+
+    /// Learns in which line a delivery stands; true where it is given out, so that its lease must know.
+    pub(super) fn learn(&mut self, sequence: u64, line: Line) -> bool {
+        let Some(order) = &mut self.order else { return false };
+        if order.is_stranger(sequence) {
+            order.put(sequence, line, &self.waiting);
+        }
+        order.learn_outside(sequence, line)
+    }
+
+    /// The line of a delivery that is not given out, where it was learnt.
+    pub(super) fn line(&self, sequence: u64) -> Option<Line> {
+        self.order.as_ref()?.line(sequence)
+    }
+
+    /// Whether a delivery is the first of its line and none of that is given out.
+    pub(super) fn is_first(&self, sequence: u64) -> bool {
+        self.order.as_ref().is_some_and(|order| order.is_open(sequence))
+    }
+
+    /// Notes that a lease ended.
+    pub(super) fn end_lease(&mut self, sequence: u64, line: Option<Line>) {
+        if let Some(order) = &mut self.order {
+            order.put_back(sequence, line, &self.waiting);
         }
     }
 
@@ -80,17 +140,29 @@ impl Account {
         leased.or_else(waiting).or_else(|| self.fresh.contains(sequence).then_some(Place::Fresh))
     }
 
-    /// Puts a delivery among those never tried.
-    pub(crate) fn put_fresh(&mut self, sequence: u64) {
+    /// Puts a delivery among those never tried; with its line, where that is known.
+    pub(super) fn put_fresh(&mut self, sequence: u64, line: Option<Line>) {
         self.fresh_count += u64::from(self.fresh.insert(sequence));
+        self.last_owed = self.last_owed.max(sequence);
+        self.line_up(sequence, line);
     }
 
-    /// Puts a delivery among those that wait.
-    pub(crate) fn put_waiting(&mut self, sequence: u64, waiting: Waiting) {
+    /// Puts a delivery among those that wait; with its line, where that is known.
+    pub(super) fn put_waiting(&mut self, sequence: u64, waiting: Waiting, line: Option<Line>) {
         if let Some(before) = self.waiting.insert(sequence, waiting) {
             self.due.remove(&(before.due, sequence));
         }
         self.due.insert((waiting.due, sequence));
+        self.last_owed = self.last_owed.max(sequence);
+        self.line_up(sequence, line);
+    }
+
+    fn line_up(&mut self, sequence: u64, line: Option<Line>) {
+        match (&mut self.order, line) {
+            (Some(order), Some(line)) => order.put(sequence, line, &self.waiting),
+            (Some(order), None) => order.put_stranger(sequence),
+            (None, _) => {}
+        }
     }
 
     /// Gives a delivery out.
@@ -105,33 +177,62 @@ impl Account {
         }
         if let Some(waiting) = self.waiting.remove(&sequence) {
             self.due.remove(&(waiting.due, sequence));
+            self.leave_line(sequence);
             return Some(Place::Waiting(waiting));
         }
         self.fresh.remove(sequence).then(|| {
             self.fresh_count -= 1;
+            self.leave_line(sequence);
             Place::Fresh
         })
     }
 
-    /// Takes up to `count` due deliveries out: retries by time, then what was never tried, by sequence.
-    pub(crate) fn take_due(&mut self, count: usize, now: u64) -> Vec<(u64, Option<Waiting>)> {
+    fn leave_line(&mut self, sequence: u64) {
+        if let Some(order) = &mut self.order {
+            order.remove(sequence, &self.waiting);
+        }
+    }
+
+    /// Takes up to `count` due deliveries out: retries by time, then what was never tried, by sequence. Where they go by
+    /// key, only the first of each line, and with its line.
+    pub(super) fn take_due(&mut self, count: usize, now: u64) -> Vec<(u64, Option<Waiting>, Option<Line>)> {
+        if let Some(order) = &mut self.order {
+            let taken = order.take(count, now, &self.waiting);
+            return taken
+                .into_iter()
+                .map(|(sequence, line)| (sequence, self.take_first(sequence), Some(line)))
+                .collect();
+        }
         let mut taken = Vec::new();
         while taken.len() < count
             && let Some((_, sequence)) = self.due.first().copied().filter(|(due, _)| *due <= now)
         {
             self.due.pop_first();
-            taken.push((sequence, self.waiting.remove(&sequence)));
+            taken.push((sequence, self.waiting.remove(&sequence), None));
         }
         let fresh: Vec<u64> = self.fresh.iter().take(count - taken.len()).collect();
         if let (Some(first), Some(last)) = (fresh.first(), fresh.last()) {
             self.fresh_count -= self.fresh.remove_range(*first..=*last);
         }
-        taken.extend(fresh.into_iter().map(|sequence| (sequence, None)));
+        taken.extend(fresh.into_iter().map(|sequence| (sequence, None, None)));
         taken
+    }
+
+    /// Takes one out that left its line already.
+    fn take_first(&mut self, sequence: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&sequence);
+        match waiting {
+            Some(waiting) => drop(self.due.remove(&(waiting.due, sequence))),
+            None => self.fresh_count -= u64::from(self.fresh.remove(sequence)),
+        }
+        waiting
     }
 
     /// When the next one is due that is not given out: in the past where one is due now.
     pub(crate) fn next_due(&self) -> Option<u64> {
+        if let Some(order) = &self.order {
+            return order.next_due();
+        }
         if self.fresh_count > 0 {
             return Some(0);
         }

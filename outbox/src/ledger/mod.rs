@@ -6,13 +6,18 @@
 
 mod account;
 mod held;
+mod noted;
+mod order;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
+pub(crate) use noted::Noted;
+pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
+use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -52,6 +57,8 @@ pub(crate) struct Lease {
     pub(crate) wish: Option<Wish>,
     /// When it was due before it was given out; `None`: never tried.
     due: Option<u64>,
+    /// Where its subscription's deliveries go by key: the line that waits for it, once that was learnt.
+    line: Option<Line>,
 }
 
 /// What an entry makes of a delivery.
@@ -67,8 +74,8 @@ pub(crate) enum Stand {
 #[derive(Debug)]
 pub(crate) struct Listing {
     epoch: Epoch,
-    /// When each was unlisted, and what it may be owed.
-    listed: HashMap<SubscriptionId, (Option<u64>, u64)>,
+    /// When each was unlisted, what it may be owed, and whether that goes by key.
+    listed: HashMap<SubscriptionId, (Option<u64>, u64, bool)>,
 }
 
 /// What is owed to whom.
@@ -133,6 +140,15 @@ impl Ledger {
         account.standing = written.standing;
         account.backlog_max = written.backlog_max;
         account.held = written.held;
+        (account.noted, account.deleted) = (written.noted, written.deleted);
+        account.last_owed = account.last_owed.max(written.last_owed);
+    }
+
+    /// Says up to where those may be owed events of which nobody noted it.
+    pub(crate) fn know_last_owed(&mut self, last: u64) {
+        for account in self.accounts.values_mut().filter(|account| account.last_owed == u64::MAX) {
+            account.last_owed = last;
+        }
     }
 
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
@@ -150,7 +166,9 @@ impl Ledger {
     pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
         self.last_epoch += 1;
         self.epoch = self.last_epoch;
-        let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
+        // What was deleted and is gone gives its name away, with nothing that belonged to it.
+        let known = self.accounts().filter(|(_, a)| !(a.deleted && a.unlisted_since.is_some()));
+        let known: HashMap<String, SubscriptionId> = known.map(|(id, a)| (a.name.clone(), id)).collect();
         let mut changed = BTreeSet::new();
         let mut listed = BTreeSet::new();
         for enrolment in wanted {
@@ -161,8 +179,12 @@ impl Ledger {
             if is_new || account.unlisted_since.is_some() || account.backlog_max != enrolment.backlog_max {
                 changed.insert(id);
             }
+            if std::mem::take(&mut account.deleted) {
+                changed.insert(id);
+            }
             (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
             account.held.turn(account.takes(), now);
+            self.set_ordered(id, enrolment.ordered);
         }
         for (id, account) in &mut self.accounts {
             if !listed.contains(id) && account.unlisted_since.is_none() {
@@ -176,7 +198,7 @@ impl Ledger {
 
     /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
     pub(crate) fn listing(&self) -> Listing {
-        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max))).collect();
+        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max, a.is_ordered()))).collect();
         Listing { epoch: self.epoch, listed }
     }
 
@@ -186,11 +208,29 @@ impl Ledger {
         self.epoch = before.epoch;
         for (id, account) in &mut self.accounts {
             match before.listed.get(id) {
-                Some(listed) => (account.unlisted_since, account.backlog_max) = *listed,
+                Some((unlisted, backlog_max, _)) => {
+                    (account.unlisted_since, account.backlog_max) = (*unlisted, *backlog_max);
+                }
                 None => account.unlisted_since = account.unlisted_since.or(Some(now)),
             }
             account.held.turn(account.takes(), now);
         }
+        before.listed.iter().for_each(|(id, (_, _, ordered))| self.set_ordered(*id, *ordered));
+    }
+
+    /// Has what a subscription is owed go by key from now on, or as it comes. It is not written down: whoever enrols
+    /// says it anew.
+    fn set_ordered(&mut self, id: SubscriptionId, ordered: bool) {
+        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.is_ordered() != ordered) else { return };
+        if !ordered {
+            return account.end_order();
+        }
+        let mut outside = BTreeSet::new();
+        for lease in self.leases.values_mut().filter(|lease| lease.subscription == id) {
+            lease.line = None;
+            outside.insert(lease.sequence);
+        }
+        account.begin_order(outside);
     }
 
     fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
@@ -209,8 +249,9 @@ impl Ledger {
     }
 
     /// Every subscription that is listed or still owed something.
-    pub(crate) fn roll(&self) -> Roll {
-        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || a.owed() > 0);
+    pub(crate) fn roll(&self, now: u64) -> Roll {
+        let owed = |a: &Account| a.owed() > 0 && !a.deleted;
+        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || owed(a));
         let subscriptions = shown
             .map(|(id, a)| Subscribed {
                 id,
@@ -218,22 +259,29 @@ impl Ledger {
                 listed: a.unlisted_since.is_none(),
                 standing: a.standing.clone(),
                 owed: a.owed(),
-                vitals: crate::Vitals::default(),
+                vitals: a.noted.tell(now),
             })
             .collect();
         Roll { epoch: self.epoch, subscriptions }
     }
 
+    /// Notes how a subscription fares; whether there is one of that number, and it changed.
+    pub(crate) fn note(&mut self, id: SubscriptionId, vitals: &crate::Vitals, now: u64) -> bool {
+        let noted = Noted::told(vitals, now);
+        self.accounts.get_mut(&id).is_some_and(|account| std::mem::replace(&mut account.noted, noted) != noted)
+    }
+
     /// Notes a new event's delivery.
     pub(crate) fn owe(&mut self, id: SubscriptionId, sequence: u64) {
         if let Some(account) = self.accounts.get_mut(&id) {
-            account.put_fresh(sequence);
+            account.put_fresh(sequence, None);
         }
     }
 
     /// Makes of a delivery what its newest entry says, wherever it stands; a lease on it ends.
     pub(crate) fn apply(&mut self, id: SubscriptionId, sequence: u64, progress: Progress, stand: Stand) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
+        let mut line = account.line(sequence);
         let leased = match account.take(sequence) {
             Some(Place::Leased(key)) => Some(key),
             _ => self.cancelled.remove(&(id, sequence)),
@@ -242,9 +290,11 @@ impl Ledger {
             && let Some(lease) = self.leases.remove(&key)
         {
             self.ends.remove(&(lease.until, key));
+            line = lease.line;
+            account.end_lease(sequence, line);
         }
         if let Stand::Due(due) = stand {
-            account.put_waiting(sequence, Waiting { due, progress });
+            account.put_waiting(sequence, Waiting { due, progress }, line);
         }
     }
 
@@ -300,11 +350,12 @@ impl Ledger {
         self.end_leases(now);
         let Some(account) = self.accounts.get_mut(&id).filter(|a| a.takes()) else { return Vec::new() };
         let mut given = Vec::new();
-        for (sequence, waiting) in account.take_due(count, now) {
+        for (sequence, waiting, line) in account.take_due(count, now) {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
-            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due: waiting.map(|w| w.due) };
+            let due = waiting.map(|w| w.due);
+            let lease = Lease { subscription: id, sequence, until, progress, wish: None, due, line };
             account.put_leased(sequence, key);
             self.leases.insert(key, lease);
             self.ends.insert((until, key));
@@ -313,8 +364,32 @@ impl Ledger {
         given
     }
 
+    /// The sequence whose key must be learnt before a claim can give `count`; `None` where none must or none is left.
+    pub(crate) fn to_learn(&self, id: SubscriptionId, count: usize, now: u64) -> Option<u64> {
+        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(count, now)
+    }
+
+    /// Learns the key of a delivery's event, as [`Ledger::to_learn`] asked; whether it may be given out.
+    pub(crate) fn learn(&mut self, id: SubscriptionId, sequence: u64, line: Line) -> bool {
+        let Some(account) = self.accounts.get_mut(&id) else { return false };
+        if account.learn(sequence, line) {
+            let key = account.leased.get(&sequence).or_else(|| self.cancelled.get(&(id, sequence)));
+            if let Some(lease) = key.and_then(|key| self.leases.get_mut(key)) {
+                lease.line = Some(line);
+            }
+        }
+        account.is_first(sequence)
+    }
+
+    /// Whether something of a subscription's may be given out now that waited for another of its key, as far as that can
+    /// be said without a look at how it came.
+    pub(crate) fn is_next_in_line(&self, id: SubscriptionId, now: u64) -> bool {
+        let account = self.accounts.get(&id).filter(|a| a.is_ordered() && a.takes());
+        account.and_then(Account::next_due).is_some_and(|due| due <= now)
+    }
+
     /// How long until the next delivery is due that is not given out; `None` where nothing else is owed or the
-    /// subscription takes nothing.
+    /// subscription takes nothing. What waits for another of its key is not due.
     pub(crate) fn next_due(&self, id: SubscriptionId, now: u64) -> Option<u64> {
         let account = self.accounts.get(&id).filter(|a| a.takes())?;
         account.next_due().map(|due| due.saturating_sub(now))
@@ -334,8 +409,8 @@ impl Ledger {
         }
         let Some(account) = self.accounts.get_mut(&lease.subscription) else { return };
         match lease.due {
-            Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }),
-            None => account.put_fresh(lease.sequence),
+            Some(due) => account.put_waiting(lease.sequence, Waiting { due, progress: lease.progress }, lease.line),
+            None => account.put_fresh(lease.sequence, lease.line),
         }
     }
 
@@ -360,6 +435,7 @@ impl Ledger {
         self.ends.remove(&(lease.until, key));
         if let Some(account) = self.accounts.get_mut(&lease.subscription) {
             account.take(lease.sequence);
+            account.end_lease(lease.sequence, lease.line);
         }
         Some(lease)
     }
@@ -375,6 +451,12 @@ impl Ledger {
         Some((place, progress))
     }
 
+    /// How far a delivery has come that was cancelled while an attempt at it is under way.
+    pub(crate) fn cancelled_under_way(&self, id: SubscriptionId, sequence: u64) -> Option<Progress> {
+        let key = self.cancelled.get(&(id, sequence))?;
+        self.leases.get(key).map(|lease| lease.progress)
+    }
+
     /// The state of a delivery as shown, from its state as written.
     pub(crate) fn shown(&self, id: SubscriptionId, state: State) -> State {
         state.shown(self.accounts.get(&id).is_some_and(Account::takes))
@@ -382,7 +464,7 @@ impl Ledger {
 
     /// Up to `count` deliveries whose subscription has been unlisted for longer than `grace`.
     pub(crate) fn beyond_grace(&self, now: u64, grace: u64, count: usize) -> Vec<(SubscriptionId, u64)> {
-        let over = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= grace);
+        let over = |a: &Account| a.unlisted_since.is_some_and(|since| a.deleted || now.saturating_sub(since) >= grace);
         let gone = self.accounts().filter(|(_, account)| over(account));
         gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
     }
@@ -395,10 +477,32 @@ impl Ledger {
         (some, more)
     }
 
-    /// Drops subscriptions that have been unlisted for longer than `age` and are owed nothing.
-    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64) {
-        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= age);
-        self.accounts.retain(|_, account| account.owed() > 0 || !gone(account));
+    /// Notes of the subscriptions of these names whether whoever made them took them away, or made them anew; those whose
+    /// account changed.
+    pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
+        let mut marked = Vec::new();
+        for (id, account) in &mut self.accounts {
+            let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
+            // One that is gone stays deleted: what is made anew is another.
+            if deleted || account.unlisted_since.is_none() {
+                account.deleted = deleted;
+                marked.push(*id);
+            }
+        }
+        marked
+    }
+
+    /// Drops subscriptions that are owed nothing and have been unlisted for longer than `age`; deleted ones as soon as no
+    /// event is kept that they were ever owed, `oldest` being the lowest sequence that is. How many.
+    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64, oldest: u64) -> usize {
+        let over = |a: &Account, since: u64| {
+            now.saturating_sub(since) >= age || (a.deleted && (a.last_owed == 0 || a.last_owed < oldest))
+        };
+        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| over(a, since));
+        let under_way: BTreeSet<SubscriptionId> = self.cancelled.keys().map(|(id, _)| *id).collect();
+        let before = self.accounts.len();
+        self.accounts.retain(|id, account| account.owed() > 0 || under_way.contains(id) || !gone(account));
+        before - self.accounts.len()
     }
 
     /// The sequences between two, both included, of which anything is owed.

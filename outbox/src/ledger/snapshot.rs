@@ -4,22 +4,22 @@
 
 use super::{Account, Ledger, Progress, Waiting};
 use crate::disk::DiskError;
-use crate::rows::{self, SubscriptionV1};
+use crate::rows::{self, SubscriptionV1, SubscriptionV2};
 use posthaste_events::SubscriptionId;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-struct LedgerV1 {
+struct LedgerOf<S> {
     epoch: u64,
     next_subscription: u32,
-    accounts: Vec<AccountV1>,
+    accounts: Vec<AccountOf<S>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccountV1 {
+struct AccountOf<S> {
     id: u32,
-    subscription: SubscriptionV1,
+    subscription: S,
     fresh: serde_bytes::ByteBuf,
     /// Sequence, due, progress.
     waiting: Vec<(u64, u64, Progress)>,
@@ -28,12 +28,12 @@ struct AccountV1 {
 impl Ledger {
     /// The ledger as bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let accounts = self.accounts().map(|(id, account)| self.account_v1(id, account)).collect();
-        let ledger = LedgerV1 { epoch: self.last_epoch, next_subscription: self.next_subscription, accounts };
+        let accounts = self.accounts().map(|(id, account)| self.account_v2(id, account)).collect();
+        let ledger = LedgerOf { epoch: self.last_epoch, next_subscription: self.next_subscription, accounts };
         rows::encode(&ledger)
     }
 
-    fn account_v1(&self, id: SubscriptionId, account: &Account) -> AccountV1 {
+    fn account_v2(&self, id: SubscriptionId, account: &Account) -> AccountOf<SubscriptionV2> {
         let mut waiting: Vec<_> = account.waiting.iter().map(|(s, w)| (*s, w.due, w.progress)).collect();
         let mut fresh = account.fresh.clone();
         for (sequence, key) in &account.leased {
@@ -44,22 +44,28 @@ impl Ledger {
                 }
             }
         }
-        AccountV1 { id: id.0, subscription: account.into(), fresh: serde_bytes::ByteBuf::from(bitmap(&fresh)), waiting }
+        AccountOf { id: id.0, subscription: account.into(), fresh: serde_bytes::ByteBuf::from(bitmap(&fresh)), waiting }
     }
 
-    /// The ledger of these bytes; `first_lease` as for [`Ledger::new`].
-    pub(crate) fn from_bytes(bytes: &[u8], first_lease: u64) -> Result<Self, DiskError> {
-        let written: LedgerV1 = rows::decode(bytes)?;
+    /// The ledger of these bytes, as a snapshot of this version wrote them; `first_lease` as for [`Ledger::new`].
+    pub(crate) fn from_bytes(bytes: &[u8], version: u8, first_lease: u64) -> Result<Self, DiskError> {
+        if version == 1 {
+            return Self::of(rows::decode::<LedgerOf<SubscriptionV1>>(bytes)?, first_lease);
+        }
+        Self::of(rows::decode::<LedgerOf<SubscriptionV2>>(bytes)?, first_lease)
+    }
+
+    fn of<S: Into<SubscriptionV2>>(written: LedgerOf<S>, first_lease: u64) -> Result<Self, DiskError> {
         let mut ledger = Self::new(first_lease);
         ledger.restore_counters(written.epoch, written.next_subscription);
         for account in written.accounts {
             let id = SubscriptionId(account.id);
-            ledger.restore(id, account.subscription.into());
+            ledger.restore(id, Account::from(account.subscription.into()));
             let Some(open) = ledger.accounts.get_mut(&id) else { continue };
             open.fresh = read_bitmap(&account.fresh)?;
             open.fresh_count = open.fresh.len();
             for (sequence, due, progress) in account.waiting {
-                open.put_waiting(sequence, Waiting { due, progress });
+                open.put_waiting(sequence, Waiting { due, progress }, None);
             }
         }
         Ok(ledger)

@@ -1,16 +1,19 @@
 //! Claims and what ends them: settlements, renewals, wishes.
 //!
-//! What was just recorded is claimed from memory; what is older is read by whoever runs [`Store::claim_read`].
+//! What was just recorded is claimed from memory; what is older is read by whoever runs [`Store::claim_read`], and so are
+//! the keys of what goes by key.
 
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{Listing, Place, Progress, Stand, Taken};
+use crate::ledger::{LEARNT_MAX, Listing, Place, Progress, Stand, Taken, line_of};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
-use crate::{Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Want, Wish};
+use crate::{
+    Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Vitals, Want, Wish,
+};
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -99,14 +102,15 @@ impl Drop for Enrolling {
 pub(crate) struct ToRead {
     subscription: SubscriptionId,
     want: Want,
-    taken: Vec<Taken>,
+    /// `None` where keys must be learnt before anything can be leased.
+    taken: Option<Vec<Taken>>,
     store: Arc<Store>,
 }
 
 impl Drop for ToRead {
     fn drop(&mut self) {
-        if !self.taken.is_empty() {
-            self.store.release(self.taken.iter().map(|t| t.lease));
+        if let Some(taken) = self.taken.as_ref().filter(|taken| !taken.is_empty()) {
+            self.store.release(taken.iter().map(|t| t.lease));
         }
     }
 }
@@ -120,22 +124,57 @@ impl Store {
         if inner.overlay.waiting() > UNWRITTEN_MAX {
             return Ok(Claimed { deliveries: Vec::new(), next_due: Some(Duration::from_secs(1)) });
         }
+        if !inner.learn(subscription, want.count, now) {
+            return Err(ToRead { subscription, want, taken: None, store: Arc::clone(self) });
+        }
         let taken = inner.ledger.claim(subscription, want.count, now, until);
         let events: Option<Vec<EventRow>> = taken.iter().map(|t| inner.cache.get(t.sequence).cloned()).collect();
         drop(inner);
         match events {
             Some(events) => Ok(self.give(subscription, want, taken.into_iter().zip(events.into_iter().map(Some)))),
-            None => Err(ToRead { subscription, want, taken, store: Arc::clone(self) }),
+            None => Err(ToRead { subscription, want, taken: Some(taken), store: Arc::clone(self) }),
         }
+    }
+
+    /// Learns the keys that a claim needs, or a bounded piece of them, from the disk.
+    fn learn(&self, subscription: SubscriptionId, count: usize) -> Result<(), DiskError> {
+        for _ in 0..LEARNT_MAX {
+            let (sequence, cached) = {
+                let inner = self.inner();
+                let Some(sequence) = inner.ledger.to_learn(subscription, count, self.time.now()) else { break };
+                (sequence, inner.cache.get(sequence).cloned())
+            };
+            let event = match cached {
+                Some(event) => Some(event),
+                None => self.load(sequence)?.map(|(kept, _)| kept.event),
+            };
+            // One that is lost waits for nobody: it is given out alone, and ends there.
+            let line = line_of(event.as_ref().and_then(|event| event.facts.key.as_deref()), sequence);
+            let mut inner = self.inner();
+            // What waits for another is read again when its time comes; what is given out next is not.
+            if inner.ledger.learn(subscription, sequence, line)
+                && let Some(event) = event
+            {
+                inner.cache.put(event);
+            }
+        }
+        Ok(())
     }
 
     /// Finishes a claim whose events must be read.
     pub(crate) fn claim_read(&self, mut claim: ToRead) -> Result<Claimed, DiskError> {
         let (subscription, want) = (claim.subscription, claim.want);
+        if claim.taken.is_none() {
+            self.learn(subscription, want.count)?;
+            let now = self.time.now();
+            let until = now.saturating_add(millis_up(want.lease));
+            claim.taken = Some(self.inner().ledger.claim(subscription, want.count, now, until));
+        }
+        let taken = claim.taken.as_deref().unwrap_or_default();
         let mut events: BTreeMap<u64, Option<EventRow>> = BTreeMap::new();
         let mut bytes = 0;
         // Ascending, so that each generation is opened once; what will not be given is not read.
-        let mut sequences: Vec<u64> = claim.taken.iter().map(|t| t.sequence).collect();
+        let mut sequences: Vec<u64> = taken.iter().map(|t| t.sequence).collect();
         sequences.sort_unstable();
         for sequence in sequences {
             if bytes > want.bytes {
@@ -152,8 +191,8 @@ impl Store {
             }
             events.insert(sequence, event);
         }
-        let mut read = Vec::with_capacity(claim.taken.len());
-        for t in std::mem::take(&mut claim.taken) {
+        let mut read = Vec::with_capacity(taken.len());
+        for t in claim.taken.take().unwrap_or_default() {
             match events.get(&t.sequence) {
                 Some(event) => read.push((t, event.clone())),
                 None => self.inner().ledger.release(t.lease),
@@ -206,7 +245,8 @@ impl Store {
         leases.for_each(|lease| inner.ledger.release(lease));
     }
 
-    /// Settles; true with it where there is something to write. Tells who is due again since a person asked for it.
+    /// Settles; true with it where there is something to write. Tells who is due again since a person asked for it, or
+    /// since what was settled had another of its key wait.
     pub(crate) fn settle(&self, settlements: Vec<Settlement>) -> (Vec<Settled>, bool) {
         let at = self.moment();
         let mut due = Vec::new();
@@ -218,17 +258,23 @@ impl Store {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                if lease.wish == Some(Wish::Retry) {
+                let asked = steps::asked(&settlement.then);
+                let answer = match steps::settle(&lease, settlement, at) {
+                    None => {
+                        inner.ledger.release(key);
+                        Settled::Applied
+                    }
+                    Some(entry) => {
+                        let after = entry.after;
+                        inner.enter(about, entry);
+                        steps::settled(asked, after)
+                    }
+                };
+                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
+                if waited && due.last() != Some(&id.subscription) {
                     due.push(id.subscription);
                 }
-                let asked = steps::asked(&settlement.then);
-                let Some(entry) = steps::settle(&lease, settlement, at) else {
-                    inner.ledger.release(key);
-                    return Settled::Applied;
-                };
-                let after = entry.after;
-                inner.enter(about, entry);
-                steps::settled(asked, after)
+                answer
             })
             .collect();
         let to_write = inner.overlay.waiting() > 0;
@@ -286,7 +332,7 @@ impl Store {
         inner.dirty.extend(changed.iter().copied());
         inner.dirty_head = true;
         let before = (!changed.is_empty()).then_some(before);
-        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(), changed }
+        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(self.time.now()), changed }
     }
 
     /// Sets a standing; durable once what waits to be written is.
@@ -294,6 +340,16 @@ impl Store {
         let mut inner = self.inner();
         inner.dirty.insert(subscription);
         inner.ledger.set_standing(subscription, standing, self.time.now())
+    }
+
+    /// Notes how subscriptions fare; whether there is something to write.
+    pub(crate) fn note_vitals(&self, vitals: &[(SubscriptionId, Vitals)]) -> bool {
+        let now = self.time.now();
+        let mut inner = self.inner();
+        let changed = vitals.iter().filter(|(id, vitals)| inner.ledger.note(*id, vitals, now)).map(|(id, _)| *id);
+        let changed: Vec<SubscriptionId> = changed.collect();
+        inner.dirty.extend(changed.iter().copied());
+        !changed.is_empty()
     }
 
     /// Cancels up to `count` deliveries whose subscription was gone for too long.
@@ -326,6 +382,17 @@ impl super::Inner {
                 self.overlay.push(sequence, subscription, entry);
             }
         }
+    }
+
+    /// Learns the keys that a claim needs from what is in memory, a bounded piece of them at most; false where one must
+    /// be read.
+    fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) -> bool {
+        for _ in 0..LEARNT_MAX {
+            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let Some(event) = self.cache.get(sequence) else { return false };
+            self.ledger.learn(subscription, sequence, line_of(event.facts.key.as_deref(), sequence));
+        }
+        true
     }
 
     /// Lets an entry take effect, and has it written with the next batch.

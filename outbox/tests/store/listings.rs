@@ -12,7 +12,7 @@ pub(crate) fn all_events() -> EventQuery {
     EventQuery { event_type: None, tenant: None, since: None, until: None, after: None, limit: 100, work_max: 10_000 }
 }
 
-fn all_deliveries() -> DeliveryQuery {
+pub(crate) fn all_deliveries() -> DeliveryQuery {
     DeliveryQuery {
         state: None,
         subscription: None,

@@ -44,6 +44,13 @@ fn what_the_contract_names_can_be_typed() {
         "subscriptions show s",
         "subscriptions pause s",
         "subscriptions resume s",
+        "subscriptions create s --file -",
+        "subscriptions update s --file f.json --json",
+        "subscriptions delete s t",
+        "subscriptions rotate-secret s",
+        "subscriptions rotate-secret s --secret-file - --grace 1h --json",
+        "subscriptions replay s",
+        "subscriptions replay s --since T --until T --state dead --type a:** --wait --json",
         "deliveries --url http://x --token y --json list --state dead",
         "deliveries --url http://x retry d",
         "events --url http://x show e",
@@ -70,6 +77,9 @@ fn wrong_use_is_refused() {
         "listen --secret hello",
         "events --limit 0",
         "deliveries retry",
+        "subscriptions create s",
+        "subscriptions delete",
+        "subscriptions replay",
         "--config c.toml check",
     ] {
         assert!(parsed(line).is_err_and(|e| e.use_stderr()), "{line}");

@@ -295,3 +295,52 @@ async fn a_test_of_a_subscription_fails_where_nothing_arrived() {
         assert_eq!(*asked.0.lock().unwrap(), ["POST /v1/subscriptions/a%20b/test"]);
     }
 }
+
+#[tokio::test]
+async fn a_replay_that_is_waited_for_is_looked_at_until_it_ends() {
+    let (url, asked) = server(|line, before| {
+        let state = if before < 2 { "running" } else { "done" };
+        let status = if line.starts_with("POST") { 202 } else { 200 };
+        (status, json!({"id": "rpl_7", "subscription": "ops", "state": state, "replayed": before}).to_string())
+    })
+    .await;
+    let (printed, done) =
+        command(&url, &["subscriptions", "replay", "ops", "--state", "dead", "--wait", "--json"]).await;
+    assert!(done.is_ok(), "{done:?}");
+    assert_eq!(printed.len(), 1, "{printed:?}");
+    assert!(printed[0].contains(r#""state":"done""#), "{printed:?}");
+    let asked = asked.0.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        ["POST /v1/subscriptions/ops/replay", "GET /v1/replays/rpl_7", "GET /v1/replays/rpl_7"].map(str::to_owned)
+    );
+}
+
+#[tokio::test]
+async fn subscriptions_are_made_changed_and_removed_by_the_methods_of_the_api() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.json");
+    std::fs::write(&file, r#"{"deliveree":"webhook","url":"https://x.example"}"#).unwrap();
+    let file = file.to_str().unwrap();
+    let (url, asked) = server(|line, _| match line.split(' ').next() {
+        Some("DELETE") => (204, String::new()),
+        _ => (200, json!({"name": "ops", "secret": "whsec_once"}).to_string()),
+    })
+    .await;
+    let (made, _) = command(&url, &["subscriptions", "create", "ops", "--file", file]).await;
+    assert!(made.iter().any(|line| line.contains("whsec_once")), "{made:?}");
+    command(&url, &["subscriptions", "update", "ops", "--file", file]).await.1.unwrap();
+    command(&url, &["subscriptions", "rotate-secret", "ops", "--grace", "1h"]).await.1.unwrap();
+    let (removed, _) = command(&url, &["subscriptions", "delete", "ops"]).await;
+    assert_eq!(removed, ["ops  deleted"]);
+    let asked = asked.0.lock().unwrap().clone();
+    let expected = [
+        "POST /v1/subscriptions",
+        "PATCH /v1/subscriptions/ops",
+        "POST /v1/subscriptions/ops/rotate-secret",
+        "DELETE /v1/subscriptions/ops",
+    ];
+    assert_eq!(asked, expected.map(str::to_owned));
+    let (_, refused) = command(&url, &["subscriptions", "create", "other", "--file", "/no/such/file"]).await;
+    assert!(matches!(refused, Err(Failure::Usage(_))), "{refused:?}");
+}

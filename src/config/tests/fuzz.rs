@@ -23,7 +23,7 @@ fn any_value() -> impl Strategy<Value = String> {
 }
 
 const PLACES: [(&str, &[&str]); 10] = [
-    ("daemon", &["listen", "data_dir", "body_max", "encryption_key", "tokens"]),
+    ("daemon", &["listen", "data_dir", "body_max", "encryption_key", "previous_encryption_keys", "tokens"]),
     ("outbox", &["engine", "retention", "retention_max", "idempotency", "free_min", "backlog_max"]),
     ("retry", &["initial", "multiplier", "max", "jitter", "give_up_after", "attempts"]),
     ("network", &["allow_networks"]),

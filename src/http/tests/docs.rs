@@ -39,7 +39,7 @@ async fn the_page_has_the_routes_of_the_router_and_no_other() {
     assert_eq!(paths, routed_paths());
     for (path, methods) in methods {
         // What a route takes it says itself, when it is asked for something else.
-        let answer = stage.send(request(Method::PATCH, &path.replace(['{', '}'], ""))).await;
+        let answer = stage.send(request(Method::PUT, &path.replace(['{', '}'], ""))).await;
         assert_eq!(answer.status, 405, "{path}");
         let allowed: BTreeSet<String> =
             answer.header("allow").split(", ").filter(|m| *m != "HEAD").map(str::to_owned).collect();
@@ -82,18 +82,9 @@ async fn each_route_needs_the_scope_that_stands_there() {
 async fn what_is_said_not_to_be_built_is_refused() {
     let stage = Stage::open().await;
     let page = include_str!("../../../docs/not-yet.md");
-    for (method, path, named, status) in [
-        (Method::POST, "/v1/subscriptions", "`POST /v1/subscriptions`", 405),
-        (Method::PATCH, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
-        (Method::DELETE, "/v1/subscriptions/good", "`PATCH` and `DELETE`", 405),
-        (Method::POST, "/v1/subscriptions/good/rotate-secret", "`rotate-secret` and `replay`", 404),
-        (Method::POST, "/v1/subscriptions/good/replay", "`rotate-secret` and `replay`", 404),
-        (Method::GET, "/openapi.json", "`GET /openapi.json`", 404),
-    ] {
-        let row = page.lines().find(|line| line.contains(named)).unwrap_or_else(|| panic!("no row for {named}"));
-        assert!(row.contains(&status.to_string()), "{row}");
-        assert_eq!(stage.send(request(method.clone(), path)).await.status, status, "{method} {path}");
-    }
+    let row = page.lines().find(|line| line.contains("`GET /openapi.json`")).unwrap();
+    assert!(row.contains("404"), "{row}");
+    assert_eq!(stage.get("/openapi.json").await.status, 404);
     let event = request(Method::POST, "/v1/events").append_header(("content-type", "application/cloudevents+json"));
     assert_eq!(stage.send(event).await.status, 415);
     assert!(page.lines().any(|line| line.contains("CloudEvents") && line.contains("415")));

@@ -157,7 +157,7 @@ async fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
         (Method::DELETE, "/v1/events/x", "GET, HEAD"),
         (Method::GET, "/v1/deliveries/x/retry", "POST"),
         (Method::POST, "/healthz", "GET, HEAD"),
-        (Method::PATCH, "/v1/subscriptions/good", "GET, HEAD"),
+        (Method::PUT, "/v1/subscriptions/good", "GET, HEAD, PATCH, DELETE"),
         (Method::OPTIONS, "/v1/events", "GET, HEAD, POST"),
         (Method::GET, "/analytics", "OPTIONS, POST"),
         (Method::POST, "/v1/event-types", "GET, HEAD"),
@@ -247,6 +247,29 @@ fails! {
     Cancel => Answer;
     Pause => Option<SubscriptionView>;
     Resume => Option<SubscriptionView>;
+    InspectReplays => Vec<ReplayView>;
+    CancelReplay => Option<ReplayView>;
+}
+
+/// As [`fails`], of messages with an error of their own.
+macro_rules! fails_by {
+    ($($message:ident => $answer:ty, $error:ident;)*) => {$(
+        impl Handler<$message> for Trouble {
+            type Result = MessageResult<$message>;
+
+            fn handle(&mut self, _: $message, _: &mut Self::Context) -> Self::Result {
+                let answer: Result<$answer, $error> = Err(StoreError::Failed("the disk is on fire".into()).into());
+                MessageResult(answer)
+            }
+        }
+    )*};
+}
+
+fails_by! {
+    PutSubscription => Changed, NotChanged;
+    RotateSecret => Changed, NotChanged;
+    RemoveSubscription => (), NotChanged;
+    Replay => ReplayView, NotReplayed;
 }
 
 impl Handler<Record> for Trouble {
@@ -347,6 +370,8 @@ async fn a_store_that_fails_is_503_on_every_route_and_its_words_stay_in_the_log(
         format!("/v1/deliveries/{delivery}"),
         "/v1/subscriptions".to_owned(),
         "/v1/subscriptions/x".to_owned(),
+        "/v1/replays".to_owned(),
+        "/v1/replays/rpl_1".to_owned(),
     ];
     for path in reads {
         let answer = stage.get(&path).await;
@@ -354,7 +379,15 @@ async fn a_store_that_fails_is_503_on_every_route_and_its_words_stay_in_the_log(
         assert!(!String::from_utf8_lossy(&answer.bytes).contains("on fire"));
     }
     assert_eq!(stage.post(&format!("/v1/deliveries/{delivery}/retry"), "").await.status, 503);
-    assert_eq!(stage.post("/v1/subscriptions/x/pause", "").await.status, 503);
+    for path in ["", "/x/pause", "/x/rotate-secret", "/x/replay"] {
+        let answer = stage.post(&format!("/v1/subscriptions{path}"), "{}").await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{path}");
+        assert!(!String::from_utf8_lossy(&answer.bytes).contains("on fire"));
+    }
+    for method in [actix_web::http::Method::PATCH, actix_web::http::Method::DELETE] {
+        let request = super::stage::request(method, "/v1/subscriptions/x").set_payload("{}");
+        assert_eq!(stage.send(request).await.status, 503);
+    }
     let ready = stage.get("/readyz").await;
     assert_eq!((ready.status, ready.header("retry-after")), (503, "5"));
     assert!(ready.json()["detail"].as_str().unwrap().contains("disk is full"));

@@ -77,7 +77,7 @@ impl Stage {
             subscription("acme", &["**"], Some("acme"), Outcome::Delivered(Detail::default())),
         ];
         subscriptions.extend(more);
-        let settings = Settings { subscriptions, catalogue: catalogue(), backlog_max: 1_000, telemetry };
+        let settings = Settings { subscriptions, catalogue: catalogue(), backlog_max: 1_000, telemetry, author: None };
         let config =
             posthaste_actors::Config { settings, outbox, clock, random, installation: Installation::new(&[7; 32]) };
         let engine = posthaste_actors::start(config).await.unwrap();
@@ -300,7 +300,12 @@ fn subscription(name: &str, events: &[&str], tenant: Option<&str>, outcome: Outc
         mark: 0,
         takes: Takes::Notification,
         shown: [("deliveree", "test"), ("url", "https://hooks.example.com")].map(text).into_iter().collect(),
-        revealed: [("url", "https://hooks.example.com/the/secret/path")].map(text).into_iter().collect(),
+        reveal: [("url", "https://hooks.example.com/the/secret/path")]
+            .map(text)
+            .into_iter()
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        ahead: None,
         make: Arc::new(make),
     }
 }

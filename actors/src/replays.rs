@@ -1,0 +1,147 @@
+//! Drives replays: page by page, each step durable, beside everything else that is delivered.
+//!
+//! The outbox says which deliveries fit an order, and never makes one due twice; here it is chosen what is owed for the
+//! first time, by what the subscription selects now, and how fast. A replay waits while its subscription is owed much: what
+//! is new is delivered first all the same, and no backlog grows without bound. It goes on after a restart, and ends with
+//! its subscription.
+
+use crate::messages::{NotReplayed, Replay, ReplayView};
+use crate::registry::Inner;
+use posthaste_events::builtin::TEST;
+use posthaste_events::{State, SubscriptionId, Takes};
+use posthaste_outbox::{REPLAYS_MAX, Replay as Kept, ReplayId, ReplayOrder, ReplayState, StoreError, Subscribed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many candidates are looked at at once.
+const PAGE: usize = 500;
+/// How much a subscription may be owed for its replay to go on.
+const OWED_MAX: u64 = 10_000;
+/// How soon it is looked again whether that is so.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long is waited after the outbox failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+impl Inner {
+    /// Orders a replay, and begins with it.
+    pub(crate) async fn replay(self: &Arc<Self>, replay: Replay) -> Result<ReplayView, NotReplayed> {
+        let Replay { subscription: name, since, until, state, event_type, bound } = replay;
+        let roster = self.roster();
+        let found = roster.find(&name).filter(|s| bound.is_none() || bound == s.tenant).ok_or(NotReplayed::Unknown)?;
+        if let Some(state @ (State::Pending | State::Held)) = state {
+            return Err(NotReplayed::Unsettled(state.as_str()));
+        }
+        if found.takes == Takes::Telemetry && roster.settings.telemetry.is_none() {
+            return Err(NotReplayed::TelemetryOff);
+        }
+        let subscribed = self.subscribed(&name).await?.filter(|s| s.listed).ok_or(NotReplayed::Unknown)?;
+        let running = self.desk.outbox.replays().await?;
+        if running.iter().filter(|r| r.state == ReplayState::Running).count() >= REPLAYS_MAX {
+            return Err(NotReplayed::TooMany(REPLAYS_MAX));
+        }
+        let order = ReplayOrder {
+            subscription: subscribed.id,
+            since,
+            until: Some(until.map_or(self.desk.clock.wall(), |until| until.min(self.desk.clock.wall()))),
+            state,
+            event_type,
+            tenant: found.tenant.clone(),
+        };
+        let replay = self.desk.outbox.order_replay(order).await?;
+        let tenant = found.tenant.clone();
+        self.drive(replay.id, subscribed.id);
+        Ok(ReplayView { replay, subscription: Some(name), tenant })
+    }
+
+    pub(crate) async fn replays(&self) -> Result<Vec<ReplayView>, StoreError> {
+        let replays = self.desk.outbox.replays().await?;
+        let roll = self.desk.outbox.roll().await?;
+        let names: BTreeMap<_, _> = roll.subscriptions.into_iter().map(|s| (s.id, s.name)).collect();
+        Ok(replays.into_iter().map(|replay| self.seen(replay, &names)).collect())
+    }
+
+    fn seen(&self, replay: Kept, names: &BTreeMap<SubscriptionId, String>) -> ReplayView {
+        let subscription = names.get(&replay.order.subscription).cloned();
+        let tenant = replay.order.tenant.clone();
+        ReplayView { replay, subscription, tenant }
+    }
+
+    pub(crate) async fn cancel_replay(&self, id: ReplayId) -> Result<Option<ReplayView>, StoreError> {
+        let Some(replay) = self.desk.outbox.cancel_replay(id).await? else { return Ok(None) };
+        let roll = self.desk.outbox.roll().await?;
+        let names = roll.subscriptions.into_iter().map(|s| (s.id, s.name)).collect();
+        Ok(Some(self.seen(replay, &names)))
+    }
+
+    /// Goes on with what was under way before the start.
+    pub(crate) async fn resume_replays(self: &Arc<Self>) -> Result<(), StoreError> {
+        for replay in self.desk.outbox.replays().await? {
+            if replay.state == ReplayState::Running {
+                self.drive(replay.id, replay.order.subscription);
+            }
+        }
+        Ok(())
+    }
+
+    fn drive(self: &Arc<Self>, id: ReplayId, subscription: SubscriptionId) {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            while !inner.desk.is_stopping() {
+                match inner.step(id, subscription).await {
+                    Ok(Pace::On) => tokio::task::yield_now().await,
+                    Ok(Pace::Wait) => tokio::time::sleep(LOOK_AGAIN).await,
+                    Ok(Pace::Ended) | Err(StoreError::Closed) => return,
+                    Err(error) => {
+                        tracing::warn!(replay = id.0, %error, "a replay does not go on; it is tried again");
+                        tokio::time::sleep(AFTER_FAILURE).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// One page of a replay.
+    async fn step(&self, id: ReplayId, subscription: SubscriptionId) -> Result<Pace, StoreError> {
+        let roll = self.desk.outbox.roll().await?;
+        let subscribed = roll.subscriptions.into_iter().find(|s| s.id == subscription && s.listed);
+        let Some(Subscribed { owed, .. }) = subscribed else {
+            tracing::info!(replay = id.0, "its subscription is gone: the replay is cancelled");
+            self.desk.outbox.cancel_replay(id).await?;
+            return Ok(Pace::Ended);
+        };
+        if owed > OWED_MAX {
+            return Ok(Pace::Wait);
+        }
+        let Some(mut page) = self.desk.outbox.replay_page(id, PAGE).await? else { return Ok(Pace::Ended) };
+        let snapshot = self.desk.snapshot.current();
+        page.candidates.retain(|candidate| match candidate.delivery {
+            Some(state) => state.is_settled(),
+            // A test was for another one.
+            None => {
+                let (facts, payloads) = (&candidate.event.facts, &candidate.event.payloads);
+                facts.event_type.as_str() != TEST && snapshot.selects(subscription, facts, payloads)
+            }
+        });
+        let made_due = !page.candidates.is_empty();
+        let after = self.desk.outbox.replay_step(id, page).await?;
+        if made_due {
+            self.inbox.hint(&[subscription]);
+        }
+        match after {
+            Some(replay) if replay.state == ReplayState::Running => Ok(Pace::On),
+            Some(replay) => {
+                tracing::info!(replay = id.0, replayed = replay.replayed, "the replay is done");
+                Ok(Pace::Ended)
+            }
+            None => Ok(Pace::Ended),
+        }
+    }
+}
+
+/// What follows a step.
+enum Pace {
+    On,
+    Wait,
+    Ended,
+}

@@ -1,0 +1,399 @@
+//! Reads and writes the subscriptions that the outbox keeps: what they say in JSON, the secret part sealed.
+//!
+//! A definition's body is JSON: `open` has the settings that every subscription has, `sealed` those of its kind, whatever
+//! they are. Beside them stands what is known without opening: how the kind's settings are shown, and how large and how
+//! long its calls are. So a start reads ten thousand of them without opening one; the seal is opened when the deliveree is
+//! first made. One whose seal cannot be opened is disabled for that reason. Which settings are right is judged in
+//! [`crate::config`].
+
+use crate::config::{self, Against, Front};
+use crate::vault::{NotOpened, Vault, fill};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use posthaste_actors::author::{Author, Authored, Draft, Mistake, NotWritten, Rotation};
+use posthaste_actors::settings::{Make, Reveal, Source, Subscription};
+use posthaste_deliverees::guard::Guard;
+use posthaste_deliverees::registry::{Kinds, Parsed, Tools};
+use posthaste_events::catalogue::Catalogue;
+use posthaste_events::outcome::Detail;
+use posthaste_events::seams::Random;
+use posthaste_events::{
+    AnyDeliveree, Batch, BatchLimits, BoxFuture, Deliveree, Outcome, Payload, Reporter, RetryPolicy, Signal, Takes,
+    Timestamp,
+};
+use posthaste_outbox::{DEFINITION_MAX, Definition};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The version of the body's format.
+const VERSION: u8 = 1;
+/// How many random bytes a secret has that is made here.
+const SECRET_BYTES: usize = 24;
+/// How long old secrets count beside a new one where nothing is said, and at most.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The key of a kind that signs.
+const SECRETS: &str = "secrets";
+
+/// What subscriptions are read and written by; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Scribe(Arc<Desk>);
+
+/// The parts of a [`Scribe`].
+pub(crate) struct Desk {
+    /// The kinds that there are.
+    pub(crate) kinds: Kinds,
+    /// What addresses a caller may name.
+    pub(crate) guard: Guard,
+    /// The retry policy of those that say nothing.
+    pub(crate) retry: RetryPolicy,
+    /// The event types that new ones are held against.
+    pub(crate) catalogue: Catalogue,
+    /// What deliverees are made with.
+    pub(crate) tools: Tools,
+    /// What seals.
+    pub(crate) vault: Arc<Vault>,
+    /// Where secrets and nonces come from.
+    pub(crate) random: Arc<dyn Random>,
+}
+
+/// A definition's body.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    version: u8,
+    /// The mark of the key that sealed.
+    key: String,
+    open: Map<String, Value>,
+    sealed: String,
+    shown: Map<String, Value>,
+    telemetry: bool,
+    batch: Size,
+    timeout_ms: u64,
+}
+
+/// How large a batch may be.
+#[derive(Serialize, Deserialize)]
+struct Size {
+    events: usize,
+    bytes: usize,
+    wait_ms: u64,
+}
+
+impl Scribe {
+    pub(crate) fn new(desk: Desk) -> Self {
+        Self(Arc::new(desk))
+    }
+
+    fn against<'a>(&'a self, guard: &'a Guard) -> Against<'a> {
+        let desk = &*self.0;
+        let folder = Path::new("");
+        Against { kinds: &desk.kinds, guard, retry: &desk.retry, catalogue: Some(&desk.catalogue), folder }
+    }
+
+    /// Judges settings as a caller wrote them, and writes them down.
+    fn write(&self, settings: &Map<String, Value>, revision: u64, secret: Option<String>) -> Result<Draft, NotWritten> {
+        let judged = config::judge(settings, &self.against(&self.0.guard)).map_err(mistakes)?;
+        let made = judged.parsed.make(self.tools(&judged.name))();
+        let (limits, timeout) = (made.limits(), made.timeout());
+        let (open, own) = config::split(settings, &self.0.kinds);
+        let plain = serde_json::to_vec(&own).map_err(|e| wrong("", e.to_string()))?;
+        let vault = &self.0.vault;
+        let body = Body {
+            version: VERSION,
+            key: vault.mark().to_owned(),
+            open,
+            sealed: vault.seal(&judged.name, &plain, &*self.0.random),
+            shown: judged.parsed.shown.clone(),
+            telemetry: judged.parsed.takes == Takes::Telemetry,
+            batch: Size { events: limits.events, bytes: limits.bytes, wait_ms: millis(limits.wait) },
+            timeout_ms: millis(timeout),
+        };
+        let body = serde_json::to_vec(&body).map_err(|e| wrong("", e.to_string()))?;
+        if body.len() > DEFINITION_MAX {
+            return Err(wrong(
+                "",
+                format!("this is too long: at most {DEFINITION_MAX} bytes are kept of a subscription"),
+            ));
+        }
+        let definition = Definition { name: judged.name, revision, body: body.into() };
+        let authored = self.read(&definition);
+        Ok(Draft { definition, authored, secret })
+    }
+
+    fn tools(&self, name: &str) -> Tools {
+        Tools { subscription: Arc::from(name), ..self.0.tools.clone() }
+    }
+
+    /// The settings as they were written, secrets included.
+    fn opened(&self, kept: &Definition) -> Result<Map<String, Value>, String> {
+        let body: Body = serde_json::from_slice(&kept.body).map_err(|_| UNREAD.to_owned())?;
+        let plain = self.0.vault.open(&kept.name, &body.key, &body.sealed).map_err(|e| e.to_string())?;
+        let own: Map<String, Value> = serde_json::from_slice(&plain).map_err(|_| UNREAD.to_owned())?;
+        Ok(body.open.into_iter().chain(own).collect())
+    }
+
+    /// Opens the seal, and reads what its kind has. What was judged when it came is not judged by the guard again: what it
+    /// names is judged when it is dialled.
+    fn parsed(&self, name: &str, body: &Bytes) -> Result<Parsed, String> {
+        let kept = Definition { name: name.to_owned(), revision: 0, body: body.clone() };
+        let settings = self.opened(&kept)?;
+        let (open, own) = config::split(&settings, &self.0.kinds);
+        let kind = open.get("deliveree").and_then(Value::as_str).and_then(|name| self.0.kinds.get(name));
+        let kind = kind.ok_or_else(|| "there is no such kind of deliveree any more".to_owned())?;
+        (kind.parse)(&own, &Guard::off()).map_err(|found| {
+            let words: Vec<_> = found.into_iter().map(|problem| problem.what).collect();
+            format!("its settings are not read any more: {}", words.join(", "))
+        })
+    }
+
+    fn read_body(&self, definition: &Definition) -> Result<(Subscription, Option<String>), String> {
+        let body: Body = serde_json::from_slice(&definition.body).map_err(|_| UNREAD.to_owned())?;
+        if body.version != VERSION {
+            return Err(format!("it was written by a later version of the daemon (format {})", body.version));
+        }
+        let fault = (!self.0.vault.has(&body.key)).then(|| NotOpened::KeyLost.to_string());
+        let takes = if body.telemetry { Takes::Telemetry } else { Takes::Notification };
+        let (limits, timeout) = (body.batch.limits(), Duration::from_millis(body.timeout_ms));
+        let front = Front {
+            shown: body.shown,
+            takes,
+            limits,
+            timeout,
+            revision: definition.revision,
+            make: self.make(definition, takes, timeout),
+            reveal: self.reveal(definition),
+        };
+        let subscription = config::read_open(&body.open, front, &self.against(&self.0.guard))?;
+        if subscription.name != definition.name {
+            return Err(UNREAD.to_owned());
+        }
+        Ok((subscription, fault))
+    }
+
+    /// Makes the deliveree; of one that cannot be opened, one that says so.
+    fn make(&self, definition: &Definition, takes: Takes, timeout: Duration) -> Make {
+        let (scribe, name, body) = (self.clone(), definition.name.clone(), definition.body.clone());
+        Arc::new(move || match scribe.parsed(&name, &body) {
+            Ok(parsed) if parsed.takes == takes => parsed.make(scribe.tools(&name))(),
+            Ok(_) => Shut { reason: UNREAD.to_owned(), timeout }.of(takes),
+            Err(reason) => Shut { reason, timeout }.of(takes),
+        })
+    }
+
+    fn reveal(&self, definition: &Definition) -> Reveal {
+        let (scribe, name, body) = (self.clone(), definition.name.clone(), definition.body.clone());
+        Reveal::new(move || scribe.parsed(&name, &body).map(|parsed| parsed.revealed).unwrap_or_default())
+    }
+
+    fn new_secret(&self) -> String {
+        let mut bytes = [0; SECRET_BYTES];
+        fill(&mut bytes, &*self.0.random);
+        format!("whsec_{}", STANDARD.encode(bytes))
+    }
+
+    fn signs(&self, settings: &Map<String, Value>) -> bool {
+        let kind = settings.get("deliveree").and_then(Value::as_str).and_then(|name| self.0.kinds.get(name));
+        kind.is_some_and(|kind| kind.keys.contains(&SECRETS))
+    }
+}
+
+const UNREAD: &str = "its definition is damaged";
+
+impl Author for Scribe {
+    fn read(&self, definition: &Definition) -> Authored {
+        match self.read_body(definition) {
+            Ok((subscription, fault)) => Authored { subscription, fault },
+            Err(reason) => Authored { subscription: self.unread(definition, &reason), fault: Some(reason) },
+        }
+    }
+
+    fn create(&self, mut settings: Map<String, Value>) -> Result<Draft, NotWritten> {
+        let secret = (self.signs(&settings) && !settings.contains_key(SECRETS)).then(|| self.new_secret());
+        if let Some(secret) = &secret {
+            settings.insert(SECRETS.to_owned(), json!([secret]));
+        }
+        self.write(&settings, 1, secret)
+    }
+
+    fn change(&self, kept: &Definition, patch: Map<String, Value>) -> Result<Draft, NotWritten> {
+        let mut settings = self.opened(kept).map_err(NotWritten::Unreadable)?;
+        // The name is its identity; what it is owed is its tenant's.
+        for fixed in ["name", "tenant"] {
+            if patch.get(fixed).is_some_and(|new| *new != settings.get(fixed).cloned().unwrap_or_default()) {
+                let why = format!("{fixed} does not change; make another subscription, and delete this one");
+                return Err(wrong(&format!("/{fixed}"), why));
+            }
+        }
+        merge(&mut settings, patch);
+        self.write(&settings, kept.revision + 1, None)
+    }
+
+    fn rotate(&self, kept: &Definition, rotation: Rotation, now: Timestamp) -> Result<Draft, NotWritten> {
+        let mut settings = self.opened(kept).map_err(NotWritten::Unreadable)?;
+        if !self.signs(&settings) {
+            return Err(NotWritten::NoSecrets);
+        }
+        let grace = rotation.grace.unwrap_or(GRACE);
+        if grace > GRACE_MAX {
+            return Err(wrong("/grace", "grace is \"0s\" to \"7d\"".to_owned()));
+        }
+        let made = rotation.secret.is_none().then(|| self.new_secret());
+        let new = rotation.secret.or_else(|| made.clone()).unwrap_or_default();
+        let before = settings.get(SECRETS).and_then(Value::as_array).cloned().unwrap_or_default();
+        let until = later(now, grace);
+        let old = before.into_iter().filter_map(|secret| ending(secret, &new, until, now));
+        let secrets: Vec<Value> = std::iter::once(Value::from(new.as_str())).chain(old).collect();
+        settings.insert(SECRETS.to_owned(), secrets.into());
+        let written = self.write(&settings, kept.revision + 1, made);
+        // What is wrong now can be nothing but the new secret, or that there are too many.
+        written.map_err(|why| match why {
+            NotWritten::Wrong(mistakes) => {
+                let to_secret = |m: Mistake| Mistake { pointer: "/secret".to_owned(), ..m };
+                NotWritten::Wrong(mistakes.into_iter().map(to_secret).collect())
+            }
+            other => other,
+        })
+    }
+
+    fn reseal(&self, kept: &Definition) -> Option<Definition> {
+        let mut body: Body = serde_json::from_slice(&kept.body).ok()?;
+        let vault = &self.0.vault;
+        if body.key == vault.mark() || body.version != VERSION {
+            return None;
+        }
+        let plain = vault.open(&kept.name, &body.key, &body.sealed).ok()?;
+        body.sealed = vault.seal(&kept.name, &plain, &*self.0.random);
+        body.key = vault.mark().to_owned();
+        let body = serde_json::to_vec(&body).ok()?;
+        Some(Definition { body: body.into(), ..kept.clone() })
+    }
+}
+
+impl Scribe {
+    /// A subscription of which nothing but its name is known.
+    fn unread(&self, definition: &Definition, reason: &str) -> Subscription {
+        let timeout = Duration::from_secs(1);
+        let shut = Shut { reason: reason.to_owned(), timeout };
+        Subscription {
+            name: definition.name.clone(),
+            kind: "unknown".to_owned(),
+            tenant: None,
+            selectors: Vec::new(),
+            retry: self.0.retry.clone(),
+            concurrency: 1,
+            circuit: None,
+            rate: None,
+            ordered: false,
+            disable_after: None,
+            source: Source::Api { revision: definition.revision },
+            shown: Map::new(),
+            reveal: Reveal::default(),
+            mark: 0,
+            takes: Takes::Notification,
+            ahead: Some((BatchLimits::ONE, timeout)),
+            make: Arc::new(move || shut.clone().of(Takes::Notification)),
+        }
+    }
+}
+
+impl fmt::Debug for Scribe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scribe(…)")
+    }
+}
+
+impl Size {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits { events: self.events.max(1), bytes: self.bytes, wait: Duration::from_millis(self.wait_ms) }
+    }
+}
+
+/// A deliveree that cannot be made: it disables its subscription, and charges nothing.
+#[derive(Clone)]
+struct Shut {
+    reason: String,
+    timeout: Duration,
+}
+
+impl Shut {
+    fn of(self, takes: Takes) -> AnyDeliveree {
+        match takes {
+            Takes::Notification => AnyDeliveree::Notification(Arc::new(self)),
+            Takes::Telemetry => AnyDeliveree::Anonymous(Arc::new(self)),
+        }
+    }
+}
+
+impl<P: Payload> Deliveree<P> for Shut {
+    fn deliver(&self, batch: Batch<P>, report: Reporter) -> BoxFuture<()> {
+        let reason = self.reason.clone();
+        async move {
+            report.signal(Signal::Disable(reason.clone()));
+            for delivery in batch.deliveries {
+                report.outcome(delivery.ticket, Outcome::Unattempted(Detail::error(format!("settings: {reason}"))));
+            }
+        }
+        .boxed()
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// JSON merge patch (RFC 7396 section 2).
+fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(target.remove(&key)),
+            Value::Object(patch) => {
+                let mut inner = match target.remove(&key) {
+                    Some(Value::Object(inner)) => inner,
+                    _ => Map::new(),
+                };
+                merge(&mut inner, patch);
+                target.insert(key, inner.into());
+            }
+            value => drop(target.insert(key, value)),
+        }
+    }
+}
+
+/// An old secret, which counts until then or until it ended before; `None` where that is over, or it is the new one.
+fn ending(secret: Value, new: &str, until: Timestamp, now: Timestamp) -> Option<Value> {
+    let (text, ends) = match &secret {
+        Value::Object(table) => {
+            let ends = table.get("until").and_then(Value::as_str).and_then(|t| Timestamp::parse(t).ok());
+            (table.get("secret").and_then(Value::as_str)?.to_owned(), ends)
+        }
+        other => (other.as_str()?.to_owned(), None),
+    };
+    let until = ends.map_or(until, |ends| ends.min(until));
+    (text != new && until > now).then(|| json!({ "secret": text, "until": until.to_string() }))
+}
+
+fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    Timestamp::from_micros(now.micros().saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn wrong(pointer: &str, detail: String) -> NotWritten {
+    NotWritten::Wrong(vec![Mistake { pointer: pointer.to_owned(), detail }])
+}
+
+fn mistakes(found: Vec<config::Problem>) -> NotWritten {
+    let mistake = |p: config::Problem| Mistake { pointer: p.place.to_string(), detail: p.detail() };
+    NotWritten::Wrong(found.into_iter().map(mistake).collect())
+}
+
+#[cfg(test)]
+mod tests;
