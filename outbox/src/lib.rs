@@ -72,7 +72,7 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Leases up to `want.count` due deliveries of a subscription, about `want.bytes` of payload (at least one).
     ///
-    /// Due retries come first, then what was never tried in the order of recording. A paused, disabled or unlisted
+    /// Due retries come first, then what was never tried in the order of recording, but for [`Want::fresh_min`]. A paused, disabled or unlisted
     /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
     /// [`Outbox::settle`], by running out, or with the process; what a person wants meanwhile ends none.
     /// PostgreSQL: `update … where … for update skip locked … returning`.
@@ -274,6 +274,9 @@ pub struct Refused {
 pub struct Want {
     /// Deliveries at most.
     pub count: usize,
+    /// So many of them at least were never tried, where so many are due; 0: due retries go first, however many. Where it is
+    /// more, the two kinds take turns in the answer, beginning with what was never tried where that is to be more than half.
+    pub fresh_min: usize,
     /// Bytes of payload at most; the first delivery is given however long it is.
     pub bytes: usize,
     /// How long the lease holds.

@@ -211,7 +211,7 @@ impl Core {
             lane.out.add(load);
             self.window.take(load);
             self.claims += 1;
-            let want = Want { count: load.count, bytes: load.bytes, lease };
+            let want = Want { count: load.count, fresh_min: 0, bytes: load.bytes, lease };
             self.actions.push(Action::Claim { subscription: id, want });
         }
         cramped

@@ -8,12 +8,14 @@ mod account;
 mod held;
 mod noted;
 mod order;
+mod part;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
 pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
+pub(crate) use part::Part;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
@@ -345,12 +347,12 @@ impl Ledger {
         }
     }
 
-    /// Gives out up to `count` due deliveries until `until`.
-    pub(crate) fn claim(&mut self, id: SubscriptionId, count: usize, now: u64, until: u64) -> Vec<Taken> {
+    /// Gives out as many due deliveries as are asked for until `until`.
+    pub(crate) fn claim(&mut self, id: SubscriptionId, part: Part, now: u64, until: u64) -> Vec<Taken> {
         self.end_leases(now);
         let Some(account) = self.accounts.get_mut(&id).filter(|a| a.takes()) else { return Vec::new() };
         let mut given = Vec::new();
-        for (sequence, waiting, line) in account.take_due(count, now) {
+        for (sequence, waiting, line) in account.take_due(part, now) {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
@@ -364,9 +366,9 @@ impl Ledger {
         given
     }
 
-    /// The sequence whose key must be learnt before a claim can give `count`; `None` where none must or none is left.
-    pub(crate) fn to_learn(&self, id: SubscriptionId, count: usize, now: u64) -> Option<u64> {
-        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(count, now)
+    /// The sequence whose key must be learnt before a claim can give all that is asked for; `None` where none must or none is left.
+    pub(crate) fn to_learn(&self, id: SubscriptionId, part: Part, now: u64) -> Option<u64> {
+        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(part, now)
     }
 
     /// Learns the key of a delivery's event, as [`Ledger::to_learn`] asked; whether it may be given out.
