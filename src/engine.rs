@@ -228,7 +228,7 @@ impl Engine {
             let kept = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
             let mut tools = kept.1.clone();
             // Open connections are kept where what may be dialled stays the same.
-            if kept.0.allow_networks != config.allow_networks {
+            if kept.0.networks != config.networks {
                 tools.http = Http::new(config.guard());
             }
             tools

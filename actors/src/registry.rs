@@ -239,7 +239,9 @@ impl Inner {
                     standing: subscribed.standing,
                     backlog: subscribed.owed,
                     in_flight: lane.map_or(0, |lane| lane.in_flight as u64),
-                    circuit_open: lane.is_some_and(|lane| lane.circuit_open),
+                    circuit: lane.map(|lane| lane.circuit).unwrap_or_default(),
+                    circuit_reason: lane.and_then(|lane| lane.circuit_reason.as_deref().map(str::to_owned)),
+                    failing_since: lane.and_then(|lane| earlier(wall, lane.failing_for?)),
                     held_until: lane.and_then(|lane| later(wall, lane.held_until.checked_sub(now)?)),
                 }
             })
@@ -318,6 +320,12 @@ impl Inner {
 fn later(wall: Timestamp, wait: Duration) -> Option<Timestamp> {
     let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
     (micros > 0).then(|| Timestamp::from_micros(wall.micros().saturating_add(micros)))
+}
+
+/// When it was so long ago.
+fn earlier(wall: Timestamp, ago: Duration) -> Option<Timestamp> {
+    let micros = i64::try_from(ago.as_micros()).ok()?;
+    Some(Timestamp::from_micros(wall.micros().saturating_sub(micros)))
 }
 
 /// An actor of ours that is gone: only while the engine ends.

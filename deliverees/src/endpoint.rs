@@ -1,13 +1,18 @@
-//! The options of an HTTP endpoint, which every kind that posts reads in the same way: URL, headers, timeout.
+//! The options of an HTTP endpoint, which every kind that posts reads in the same way: URL, how it is reached, headers,
+//! timeout.
 //!
 //! What the kind itself sends is not known here, only which headers nobody may replace.
 
 use crate::guard::Guard;
-use crate::http::{Target, TargetError};
+use crate::http::{CONNECT_TIMEOUT, Target, TargetError, Trust, Wire};
 use crate::options::{Problem, Span};
 use hyper::header::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName as Name;
 
@@ -56,7 +61,92 @@ pub(crate) fn target(url: &str, https_only: bool, guard: &Guard, problems: &mut 
         let hint = "use a public address, or open its network in [network] allow_networks";
         problems.push(Problem::new("url", what, hint));
     }
+    if let Err(refused) = guard.check_port(target.port()) {
+        let what = format!("url = {:?}: the port {refused}, so it is refused", target.shown());
+        problems.push(Problem::new("url", what, "use one of those, or add it to [network] ports"));
+    }
     Some(target)
+}
+
+/// How an endpoint is reached, as it is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WrittenWire<'a> {
+    pub(crate) connect_timeout: Option<Span>,
+    pub(crate) first_byte_timeout: Option<Span>,
+    pub(crate) ca: Option<&'a str>,
+    pub(crate) dangerous_accept_invalid_certificates: bool,
+}
+
+/// How large the text of authorities may be, in bytes, and how many may be in it.
+const CA_BYTES_MAX: usize = 256 * 1024;
+const CA_MAX: usize = 64;
+
+/// Reads how an endpoint is reached; `timeout` is that of the whole.
+pub(crate) fn wire(written: WrittenWire<'_>, timeout: Duration, problems: &mut Vec<Problem>) -> Wire {
+    let connect_timeout = part("connect_timeout", written.connect_timeout, timeout, problems);
+    let first_byte_timeout = part("first_byte_timeout", written.first_byte_timeout, timeout, problems);
+    let authorities = written.ca.map(|text| authorities(text, problems));
+    let trust = match authorities {
+        Some(_) if written.dangerous_accept_invalid_certificates => {
+            let what = "ca does nothing beside dangerous_accept_invalid_certificates = true";
+            problems.push(Problem::new("ca", what, "leave dangerous_accept_invalid_certificates out"));
+            None
+        }
+        Some(authorities) => Some(Trust::beside(authorities)),
+        None => written.dangerous_accept_invalid_certificates.then(Trust::anybody),
+    };
+    Wire { connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT), first_byte_timeout, trust: trust.map(Arc::new) }
+}
+
+/// Reads a time that is a part of the whole.
+fn part(key: &str, written: Option<Span>, timeout: Duration, problems: &mut Vec<Problem>) -> Option<Duration> {
+    let part = written?.0;
+    if part.is_zero() || part > timeout {
+        let what = format!("{key} = \"{}\" is not between 1ms and timeout = \"{}\"", Span(part), Span(timeout));
+        problems.push(Problem::new(key, what, "the whole ends at timeout: write less, or raise timeout"));
+    }
+    Some(part)
+}
+
+/// Reads certificates of authorities from PEM.
+fn authorities(text: &str, problems: &mut Vec<Problem>) -> Vec<CertificateDer<'static>> {
+    const HINT: &str = "write ca = \"file:ca.pem\", a file with -----BEGIN CERTIFICATE----- and so on, of those who sign \
+                        the endpoint's certificate";
+    let mut wrong = |what: String| {
+        problems.push(Problem::new("ca", what, HINT));
+        Vec::new()
+    };
+    if text.len() > CA_BYTES_MAX {
+        return wrong(format!("ca has more than {CA_BYTES_MAX} bytes"));
+    }
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).take(CA_MAX + 1).collect();
+    let Ok(read) = read else { return wrong("ca is no PEM text of certificates".to_owned()) };
+    if read.is_empty() || read.len() > CA_MAX {
+        return wrong(format!("ca has {} certificates, not 1 to {CA_MAX}", read.len()));
+    }
+    let bad = read.iter().position(|der| RootCertStore::empty().add(der.clone()).is_err());
+    match bad {
+        Some(at) => wrong(format!("ca: certificate number {} can not be read", at + 1)),
+        None => read,
+    }
+}
+
+/// How an endpoint is reached, as it is shown.
+pub(crate) fn shown_wire(wire: &Wire) -> Map<String, Value> {
+    let mut shown = Map::from_iter([("connect_timeout".to_owned(), Span(wire.connect_timeout).to_string().into())]);
+    if let Some(within) = wire.first_byte_timeout {
+        shown.insert("first_byte_timeout".to_owned(), Span(within).to_string().into());
+    }
+    match &wire.trust {
+        Some(trust) if trust.is_anybody() => {
+            shown.insert("dangerous_accept_invalid_certificates".to_owned(), true.into());
+        }
+        Some(_) => {
+            shown.insert("ca".to_owned(), MASK.into());
+        }
+        None => {}
+    }
+    shown
 }
 
 /// Names that HTTP itself or a request of ours needs.

@@ -2,7 +2,7 @@
 //!
 //! Refused is whatever the IANA special-purpose registries do not call globally reachable, multicast, a few addresses
 //! of clouds and old relays, and every IPv6 form that embeds a refused IPv4 address. The operator opens networks with
-//! `[network] allow_networks`.
+//! `[network] allow_networks`, closes others with `deny_networks`, and may name the only `ports`.
 //!
 //! Pure: it sees addresses only. The connector asks it for every socket that it is about to open, after resolution and
 //! for literals too; a name or a spelling is never judged.
@@ -14,6 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
     allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    ports: Vec<u16>,
     off: bool,
 }
 
@@ -26,6 +28,11 @@ pub struct Refused {
     /// What kind of address it is, as the end of a sentence.
     pub why: &'static str,
 }
+
+/// A port that connections may not go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is none of [network] ports")]
+pub struct RefusedPort(pub u16);
 
 /// The refused IPv4 networks: address, prefix length, what it is.
 const REFUSED_V4: [([u8; 4], u8, &str); 16] = [
@@ -62,13 +69,27 @@ impl Guard {
     /// are opened by an IPv6 network only.
     #[must_use]
     pub const fn allowing(networks: Vec<IpNet>) -> Self {
-        Self { allow: networks, off: false }
+        Self { allow: networks, deny: Vec::new(), ports: Vec::new(), off: false }
+    }
+
+    /// The same, which lets none of these networks through, whatever else it allows.
+    ///
+    /// An IPv4 network closes every IPv6 form that embeds one of its addresses too.
+    #[must_use]
+    pub fn denying(self, networks: Vec<IpNet>) -> Self {
+        Self { deny: networks, ..self }
+    }
+
+    /// The same for these ports only; none: for any.
+    #[must_use]
+    pub fn at_ports(self, ports: Vec<u16>) -> Self {
+        Self { ports, ..self }
     }
 
     /// A guard that lets everything through: for clients that dial what their own user named, such as a command line.
     #[must_use]
     pub const fn off() -> Self {
-        Self { allow: Vec::new(), off: true }
+        Self { allow: Vec::new(), deny: Vec::new(), ports: Vec::new(), off: true }
     }
 
     /// Whether `address` may be dialled.
@@ -76,7 +97,13 @@ impl Guard {
     /// # Errors
     /// [`Refused`] says what kind of address it is.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
-        if self.off || self.is_allowed(address) {
+        if self.off {
+            return Ok(());
+        }
+        if self.is_denied(address) {
+            return Err(Refused { address, why: "in [network] deny_networks" });
+        }
+        if self.is_allowed(address) {
             return Ok(());
         }
         let why = match address {
@@ -84,6 +111,26 @@ impl Guard {
             IpAddr::V6(v6) => refused_v6(v6),
         };
         why.map_or(Ok(()), |why| Err(Refused { address, why }))
+    }
+
+    /// Whether a connection may go to this port.
+    ///
+    /// # Errors
+    /// [`RefusedPort`] where it is none of those that are named.
+    pub fn check_port(&self, port: u16) -> Result<(), RefusedPort> {
+        if self.off || self.ports.is_empty() || self.ports.contains(&port) { Ok(()) } else { Err(RefusedPort(port)) }
+    }
+
+    fn is_denied(&self, address: IpAddr) -> bool {
+        let within = |address: IpAddr| self.deny.iter().any(|net| net.contains(&address));
+        if self.deny.is_empty() {
+            return false;
+        }
+        let embedded = match address {
+            IpAddr::V4(_) => Vec::new(),
+            IpAddr::V6(v6) => embedded(v6),
+        };
+        within(address) || embedded.into_iter().any(|v4| within(IpAddr::V4(v4)))
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {
@@ -146,12 +193,22 @@ fn refused_network(address: Ipv6Addr) -> Option<&'static str> {
 /// all behind the address. The embedded 0.0.0.0/8 is left out: it is what short ordinary addresses such as `2001:4860::8888`
 /// look like, and no translator passes it on.
 fn refused_embedding(address: Ipv6Addr) -> Option<&'static str> {
-    let o = address.octets();
-    if (o[8] & 0xfc, o[9], o[10], o[11]) == (0, 0, 0x5e, 0xfe)
-        && refused_v4(Ipv4Addr::new(o[12], o[13], o[14], o[15])).is_some()
-    {
+    if isatap(address).is_some_and(|v4| refused_v4(v4).is_some()) {
         return Some("ISATAP to a refused IPv4 address");
     }
+    translated(address)
+        .any(|v4| v4.octets()[0] != 0 && refused_v4(v4).is_some())
+        .then_some("NAT64 or SIIT to a refused IPv4 address")
+}
+
+fn isatap(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let o = address.octets();
+    ((o[8] & 0xfc, o[9], o[10], o[11]) == (0, 0, 0x5e, 0xfe)).then(|| Ipv4Addr::new(o[12], o[13], o[14], o[15]))
+}
+
+/// What RFC 6052 would read an address as, under a prefix of each length.
+fn translated(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let o = address.octets();
     let zero = |from: usize| o[from..].iter().all(|b| *b == 0);
     let embedded = [
         (zero(9), [o[4], o[5], o[6], o[7]]),
@@ -163,12 +220,21 @@ fn refused_embedding(address: Ipv6Addr) -> Option<&'static str> {
         // them in `ffff:0` as SIIT does.
         (matches!(o[8..12], [0, 0, 0, 0] | [0xff, 0xff, 0, 0]), [o[12], o[13], o[14], o[15]]),
     ];
-    let octet_is_zero = |i: usize| o[8] == 0 || i == 5;
-    embedded
-        .into_iter()
-        .enumerate()
-        .any(|(i, (form, v4))| form && octet_is_zero(i) && v4[0] != 0 && refused_v4(v4.into()).is_some())
-        .then_some("NAT64 or SIIT to a refused IPv4 address")
+    let octet_is_zero = move |i: usize| o[8] == 0 || i == 5;
+    let read = embedded.map(|(form, v4)| form.then(|| Ipv4Addr::from(v4)));
+    read.into_iter().enumerate().filter(move |(i, _)| octet_is_zero(*i)).filter_map(|(_, v4)| v4)
+}
+
+/// Every IPv4 address that an IPv6 one may lead to.
+fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let s = address.segments();
+    let six_to_four = (s[0] == 0x2002).then(|| v4(s[1], s[2]));
+    // Teredo: the server, and the client with its bits turned (RFC 4380).
+    let teredo = (s[..2] == [0x2001, 0]).then(|| [v4(s[2], s[3]), v4(!s[6], !s[7])]);
+    let mut all: Vec<Ipv4Addr> = six_to_four.into_iter().chain(teredo.into_iter().flatten()).collect();
+    all.extend(address.to_ipv4_mapped().into_iter().chain(isatap(address)));
+    all.extend(translated(address).filter(|v4| v4.octets()[0] != 0));
+    all
 }
 
 fn v4(high: u16, low: u16) -> Ipv4Addr {
@@ -311,6 +377,47 @@ mod tests {
         assert!(check("127.0.0.1") && check("::ffff:127.9.9.9") && check("fd00::5"));
         assert!(!check("10.0.0.1") && !check("::1") && !check("64:ff9b::127.0.0.1") && !check("fc00::1"));
         assert!(Guard::off().check("10.0.0.1".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_denied_network_is_closed_in_every_form_whatever_is_allowed() {
+        let read = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        let guard =
+            Guard::allowing(read(&["10.0.0.0/8", "::/0"])).denying(read(&["10.1.0.0/16", "8.8.8.0/24", "2a00::/16"]));
+        let check = |text: &str| guard.check(text.parse().unwrap());
+        for text in [
+            "10.1.2.3",
+            "8.8.8.8",
+            "::ffff:10.1.2.3",
+            "::10.1.2.3",
+            "::ffff:0:10.1.2.3",
+            "64:ff9b::8.8.8.8",
+            "64:ff9b:1::10.1.2.3",
+            "2002:0a01:0203::",
+            "2001:0:4136:e378:8000:63bf:f5fe:fdfc",
+            "2001:0:808:808::",
+            "2606::5efe:8.8.8.8",
+            "2606:4700:808:808::",
+            "2606:4700:108:808:8::",
+            "2606:4700:1:808:8:800::",
+            "2606:4700:1:208:8:808::",
+            "2606:4700:1:2:8:808:800:0",
+            "2606:4700:1:2::8.8.8.8",
+            "2a00:1450::1",
+        ] {
+            assert_eq!(check(text).unwrap_err().why, "in [network] deny_networks", "{text}");
+        }
+        for text in ["10.2.0.1", "8.8.4.4", "2606:4700::1111", "2002:0a02:0203::", "::1"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_any_unless_some_are_named() {
+        assert!(Guard::default().check_port(25).is_ok());
+        let guard = Guard::default().at_ports(vec![443, 8443]);
+        assert!(guard.check_port(443).is_ok() && guard.check_port(8443).is_ok());
+        assert_eq!(guard.check_port(25).unwrap_err().to_string(), "25 is none of [network] ports");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::node::Value;
 use super::section::Section;
 use crate::secret;
 use ipnet::IpNet;
+use posthaste_deliverees::Guard;
 use posthaste_events::installation::SECRET_BYTES;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -297,24 +298,71 @@ pub(super) fn read_tenant(section: &mut Section<'_, '_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-pub(super) fn read_networks(top: &mut Section<'_, '_>) -> Vec<IpNet> {
+/// What deliveries may dial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Networks that may be dialled although they are private, loopback or otherwise special.
+    pub allow: Vec<IpNet>,
+    /// Networks that may not be dialled, whatever else is said.
+    pub deny: Vec<IpNet>,
+    /// The only ports that may be dialled; empty: any.
+    pub ports: Vec<u16>,
+}
+
+/// How many networks, and how many ports, may be listed: each is looked at for every connection.
+const NETWORKS_MAX: usize = 1_024;
+
+impl Networks {
+    /// Who judges every address by this.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        Guard::allowing(self.allow.clone()).denying(self.deny.clone()).at_ports(self.ports.clone())
+    }
+}
+
+pub(super) fn read_networks(top: &mut Section<'_, '_>) -> Networks {
     let mut section = top.section("network");
+    let allow = networks(&mut section, "allow_networks");
+    let deny = networks(&mut section, "deny_networks");
+    let ports = ports(&mut section);
+    section.finish();
+    Networks { allow, deny, ports }
+}
+
+fn networks(section: &mut Section<'_, '_>, key: &'static str) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for (text, node) in section.strings("allow_networks").unwrap_or_default() {
+    for (at, (text, node)) in section.strings(key).unwrap_or_default().into_iter().enumerate() {
+        let hint = "write an address and its length, such as \"10.0.0.0/8\"";
         match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-            Ok(network) => networks.push(network.trunc()),
-            Err(_) => {
-                section.wrong(
-                    "allow_networks",
-                    node,
-                    "is no network",
-                    "write an address and its length, such as \"10.0.0.0/8\"",
-                );
+            Ok(_) if at == NETWORKS_MAX => {
+                section.wrong(key, node, format!("is one more than {NETWORKS_MAX}"), "write larger networks");
             }
+            Ok(network) => networks.push(network.trunc()),
+            Err(_) => section.wrong(key, node, "is no network", hint),
         }
     }
-    section.finish();
     networks
+}
+
+fn ports(section: &mut Section<'_, '_>) -> Vec<u16> {
+    let mut ports = Vec::new();
+    for (at, node) in section.array("ports").unwrap_or_default().iter().enumerate() {
+        let written = if let Value::Integer(n) = node.value { u16::try_from(n).ok() } else { None };
+        let port = written.filter(|port| *port != 0);
+        match port {
+            Some(_) if at == NETWORKS_MAX => {
+                section.wrong(
+                    "ports",
+                    node,
+                    format!("is one more than {NETWORKS_MAX}"),
+                    "leave ports out: then any may be dialled",
+                );
+            }
+            Some(port) => ports.push(port),
+            None => section.wrong("ports", node, "is no port", "list numbers from 1 to 65535, such as ports = [443]"),
+        }
+    }
+    ports
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod telemetry;
 mod units;
 
 pub(crate) use authored::{Front, judge, read_open, split};
-pub use daemon::{Daemon, Scope, Secret, SecretKey, Token};
+pub use daemon::{Daemon, Networks, Scope, Secret, SecretKey, Token};
 pub(crate) use nearest::nearest;
 pub use outbox::{Engine, OutboxLimits};
 pub use problem::{Place, Problem};
@@ -32,7 +32,6 @@ pub use subscription::Subscription;
 pub use telemetry::Relay;
 pub(crate) use units::duration;
 
-use ipnet::IpNet;
 use posthaste_actors::settings::{Settings, Source};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Tools};
@@ -57,8 +56,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// How the outbox keeps events.
     pub outbox: OutboxLimits,
-    /// Networks that deliveries may dial although they are private, loopback or otherwise special.
-    pub allow_networks: Vec<IpNet>,
+    /// What deliveries may dial.
+    pub networks: Networks,
     /// The declared event types.
     pub catalogue: Catalogue,
     /// How telemetry is built; `None`: it is switched off.
@@ -90,7 +89,7 @@ impl Config {
     /// What deliveries may dial.
     #[must_use]
     pub fn guard(&self) -> Guard {
-        Guard::allowing(self.allow_networks.clone())
+        self.networks.guard()
     }
 }
 
@@ -136,11 +135,11 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations, problems
     let daemon = daemon::read(&mut top, &folder);
     let outbox = outbox::read(&mut top);
     let defaults = retry::read_defaults(&mut top);
-    let allow_networks = daemon::read_networks(&mut top);
+    let networks = daemon::read_networks(&mut top);
     let catalogue = catalogue::read(&mut top, &folder, declared);
     let telemetry = telemetry::read_telemetry(top.section("telemetry"));
     let relay = telemetry::read_relay(top.section("relay"));
-    let guard = Guard::allowing(allow_networks.clone());
+    let guard = networks.guard();
     let against = subscription::Against {
         kinds,
         guard: &guard,
@@ -153,18 +152,7 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations, problems
     // Without one there is a problem, and the rest is not used.
     let catalogue = catalogue.unwrap_or_default();
     let (file, kinds) = (path.to_owned(), kinds.clone());
-    Some(Config {
-        file,
-        daemon,
-        outbox,
-        allow_networks,
-        catalogue,
-        telemetry,
-        relay,
-        subscriptions,
-        retry: defaults,
-        kinds,
-    })
+    Some(Config { file, daemon, outbox, networks, catalogue, telemetry, relay, subscriptions, retry: defaults, kinds })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    fn pause(&mut self, id: SubscriptionId, pause: Duration) {
+    pub(crate) fn pause(&mut self, id: SubscriptionId, pause: Duration) {
         if let Some(wait) = self.away() {
             // Whoever asks waits for the answer, and gets it in turn.
             self.at(wait, None, move |world| world.pause(id, pause));

@@ -2,9 +2,9 @@
 
 use super::backend::{BACKENDS, Backend, Bounds, KeyUse, PLANNED, Spec};
 use super::file;
-use crate::endpoint::{headers, shown_headers, target, timeout};
+use crate::endpoint::{WrittenWire, headers, shown_headers, shown_wire, target, timeout, wire};
 use crate::guard::Guard;
-use crate::http::Target;
+use crate::http::{Target, Wire};
 use crate::options::{Keys, Options, Problem, Size, Span, read};
 use posthaste_events::BatchLimits;
 use serde::Deserialize;
@@ -53,12 +53,26 @@ pub const KEYS: Keys = Keys {
         "batch",
         "event_max",
         "timeout",
+        "connect_timeout",
+        "first_byte_timeout",
+        "ca",
+        "dangerous_accept_invalid_certificates",
     ],
-    secret: &["url", "key", "headers"],
+    secret: &["url", "key", "headers", "ca"],
 };
 
 /// Those that only a backend that is posted to has.
-const POSTED: [&str; 5] = ["url", "key", "headers", "https_only", "gzip"];
+const POSTED: [&str; 9] = [
+    "url",
+    "key",
+    "headers",
+    "https_only",
+    "gzip",
+    "connect_timeout",
+    "first_byte_timeout",
+    "ca",
+    "dangerous_accept_invalid_certificates",
+];
 /// Those that only `file` has.
 const WRITTEN: [&str; 3] = ["path", "rotate", "keep"];
 
@@ -96,6 +110,26 @@ pub struct AnalyticsOptions {
     pub event_max: Option<Size>,
     /// How long one batch may take, all its requests with their answers; 1 ms to 10 min. Default `"15s"`.
     pub timeout: Option<Span>,
+    /// How long a connection may take, from the look-up of the name to the TLS handshake: 1 ms to `timeout`. Default `"5s"`.
+    pub connect_timeout: Option<Span>,
+    /// How long the head of an answer may take from when the request begins to be sent: 1 ms to `timeout`. Absent: no bound
+    /// of its own.
+    pub first_byte_timeout: Option<Span>,
+    /// PEM text of 1 to 64 authorities that are believed beside the system's. Absent: none.
+    pub ca: Option<String>,
+    /// Whether any certificate is believed. Default false.
+    pub dangerous_accept_invalid_certificates: bool,
+}
+
+impl AnalyticsOptions {
+    fn wire(&self) -> WrittenWire<'_> {
+        WrittenWire {
+            connect_timeout: self.connect_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            ca: self.ca.as_deref(),
+            dangerous_accept_invalid_certificates: self.dangerous_accept_invalid_certificates,
+        }
+    }
 }
 
 /// How large a batch is.
@@ -179,7 +213,10 @@ impl Analytics {
         let limits = batch(written.batch, bounds, &mut problems);
         let event_max = event_max(written.event_max, bounds, &mut problems);
         let to = match chosen {
-            Some(Chosen::Posted(spec)) => endpoint(spec, &written, options, guard, &mut problems).map(To::Http),
+            Some(Chosen::Posted(spec)) => {
+                let wire = wire(written.wire(), timeout, &mut problems);
+                endpoint(spec, &written, wire, options, guard, &mut problems).map(To::Http)
+            }
             Some(Chosen::File) => settings(&written, options, &mut problems).map(To::File),
             None => None,
         };
@@ -216,7 +253,12 @@ impl Analytics {
         shown["event_max"] = bytes(event_max).into();
         shown["timeout"] = Span(timeout).to_string().into();
         match shown {
-            Value::Object(shown) => shown,
+            Value::Object(mut shown) => {
+                if let To::Http(endpoint) = &self.to {
+                    shown.extend(shown_wire(endpoint.target.wire()));
+                }
+                shown
+            }
             _ => Map::new(),
         }
     }
@@ -302,6 +344,7 @@ fn bounded(
 fn endpoint(
     spec: Spec,
     written: &AnalyticsOptions,
+    wire: Wire,
     options: &Options,
     guard: &Guard,
     problems: &mut Vec<Problem>,
@@ -324,7 +367,7 @@ fn endpoint(
     Some(Endpoint {
         name: spec.name,
         backend: (spec.make)(written.key.as_deref()),
-        target: Arc::new(target?),
+        target: Arc::new(target?.reached(wire)),
         headers,
         gzip: written.gzip.unwrap_or(spec.gzip),
         url: written.url.clone()?,

@@ -49,6 +49,7 @@ impl Connector {
 
     /// Opens a connection. It has no bound of its own: whoever asks drops it at the deadline.
     pub(super) async fn connect(&self, origin: &Origin, progress: &Progress) -> Result<Opened, Failure> {
+        self.guard.check_port(origin.port).map_err(Failure::RefusedPort)?;
         let addresses = self.addresses(origin, progress).await?;
         progress.at(Stage::Connecting);
         let (socket, address) = self.dial(addresses, origin.port, progress).await?;

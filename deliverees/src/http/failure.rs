@@ -1,6 +1,7 @@
 //! Why an exchange came to no answer, in the words that people see at an attempt.
 
 use super::Stage;
+use crate::guard::RefusedPort;
 use std::error::Error;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub enum Failure {
     /// Every address of the endpoint is one that the guard refuses.
     #[error("refused address: {0}")]
     Refused(String),
+    /// Its port is one that the guard refuses.
+    #[error("refused port: {0}")]
+    RefusedPort(RefusedPort),
     /// No connection stood.
     #[error("connect: {0}")]
     Connect(String),

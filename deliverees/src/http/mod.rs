@@ -61,7 +61,8 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Idle 64 for a host, 1,024 in all, open 256 for a host, 20 s: less than common servers keep one, so that few are closed under a request.
+    /// Idle 64 for a host and 1,024 in all, open 256 for a host; 20 s: less than common servers keep one, so that few are
+    /// closed under a request.
     fn default() -> Self {
         Self { idle_per_host_max: 64, idle_max: 1_024, idle_time_max: Duration::from_secs(20), open_per_host_max: 256 }
     }

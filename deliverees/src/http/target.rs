@@ -128,6 +128,12 @@ impl Target {
         self.origin.literal()
     }
 
+    /// The port, where none is written that of the scheme.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.origin.port
+    }
+
     pub(super) const fn origin(&self) -> &Origin {
         &self.origin
     }

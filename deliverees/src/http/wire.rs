@@ -62,7 +62,9 @@ impl Trust {
         &self.authorities
     }
 
-    pub(super) const fn is_anybody(&self) -> bool {
+    /// Whether it believes any certificate.
+    #[must_use]
+    pub const fn is_anybody(&self) -> bool {
         self.anybody
     }
 

@@ -4,7 +4,7 @@ use super::format::{self, Format};
 use super::keyring::{Keyring, Scheme};
 use super::signing::{Signing, Written};
 use crate::authorization::{Authorization, WrittenAuth};
-use crate::endpoint::{headers, shown_headers, target, timeout};
+use crate::endpoint::{WrittenWire, headers, shown_headers, shown_wire, target, timeout, wire};
 use crate::guard::Guard;
 use crate::http::Target;
 use crate::options::{Keys, Options, Problem, Span, read};
@@ -25,6 +25,10 @@ pub const KEYS: Keys = Keys {
         "headers",
         "auth",
         "timeout",
+        "connect_timeout",
+        "first_byte_timeout",
+        "ca",
+        "dangerous_accept_invalid_certificates",
         "format",
         "mode",
         "source",
@@ -32,7 +36,7 @@ pub const KEYS: Keys = Keys {
         "give_up_on",
         "https_only",
     ],
-    secret: &["url", "secrets", "headers", "auth"],
+    secret: &["url", "secrets", "headers", "auth", "ca"],
 };
 
 /// The options of a webhook as they are written.
@@ -59,6 +63,15 @@ pub struct WebhookOptions {
     /// How long an attempt may take, from the look-up of the name to the end of the answer's body: 1 ms to 10 min.
     /// Default `"15s"`.
     pub timeout: Option<Span>,
+    /// How long a connection may take, from the look-up of the name to the TLS handshake: 1 ms to `timeout`. Default `"5s"`.
+    pub connect_timeout: Option<Span>,
+    /// How long the head of the answer may take from when the request begins to be sent: 1 ms to `timeout`. Absent: no
+    /// bound of its own.
+    pub first_byte_timeout: Option<Span>,
+    /// PEM text of 1 to 64 authorities that are believed beside the system's. Absent: none.
+    pub ca: Option<String>,
+    /// Whether any certificate is believed. Default false.
+    pub dangerous_accept_invalid_certificates: bool,
     /// How the body is written: `"standard"`, the default, `"cloudevents"`, `"orchest"`, `"slack"`, `"teams"` or `"discord"`.
     pub format: Option<String>,
     /// Of `format = "cloudevents"`: `"structured"`, the default, or `"binary"`, with the attributes in headers.
@@ -133,6 +146,16 @@ impl Webhook {
         let given = headers.iter().any(|(name, _)| name.as_str() == "authorization");
         let authorization = written.auth.as_ref().and_then(|auth| Authorization::read(auth, given, &mut problems));
         let timeout = timeout(written.timeout, &mut problems);
+        let wire = wire(
+            WrittenWire {
+                connect_timeout: written.connect_timeout,
+                first_byte_timeout: written.first_byte_timeout,
+                ca: written.ca.as_deref(),
+                dangerous_accept_invalid_certificates: written.dangerous_accept_invalid_certificates,
+            },
+            timeout,
+            &mut problems,
+        );
         for status in written.give_up_on.iter().filter(|status| !(300..600).contains(*status)) {
             let what = format!("give_up_on has {status}, which is no failure's status");
             problems.push(Problem::new("give_up_on", what, "list statuses from 300 to 599"));
@@ -140,7 +163,7 @@ impl Webhook {
         let (give_up_on, https_only) = (written.give_up_on, written.https_only);
         match target {
             Some(target) if problems.is_empty() => Ok(Self {
-                target: Arc::new(target),
+                target: Arc::new(target.reached(wire)),
                 signature: signing.shown(),
                 prefixes: signing.prefixes,
                 keyring: signing.keyring,
@@ -171,6 +194,7 @@ impl Webhook {
         }
         let Value::Object(mut shown) = shown else { return Map::new() };
         self.format.show(&mut shown);
+        shown.extend(shown_wire(self.target.wire()));
         shown
     }
 

@@ -98,7 +98,7 @@ fn a_variable_overrides_a_key() {
     assert_eq!(config.daemon.listen.port(), 77);
     assert!(config.daemon.data_dir.ends_with("2024"));
     assert!((config.subscriptions[0].retry.jitter - 0.5).abs() < f64::EPSILON);
-    assert_eq!(config.allow_networks[0].to_string(), "10.0.0.0/8");
+    assert_eq!(config.networks.allow[0].to_string(), "10.0.0.0/8");
 }
 
 #[test]
