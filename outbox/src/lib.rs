@@ -75,6 +75,9 @@ pub trait Outbox: Send + Sync + 'static {
     /// Due retries come first, then what was never tried in the order of recording, but for [`Want::fresh_min`]. A paused, disabled or unlisted
     /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
     /// [`Outbox::settle`], by running out, or with the process; what a person wants meanwhile ends none.
+    ///
+    /// Where deliveries go by key ([`Enrolment::ordered`]), none is given while an older one of its key is owed or one of its
+    /// key is leased; a claim may then give less than could be given, and asks to be made again by a `next_due` of zero.
     /// PostgreSQL: `update … where … for update skip locked … returning`.
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>>;
 
