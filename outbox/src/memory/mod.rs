@@ -333,6 +333,10 @@ impl Outbox for MemoryOutbox {
         })
     }
 
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        self.run(move |shared, inner, _| Ok(inner.ledger.subscribed(&name, shared.time.now())))
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
     }

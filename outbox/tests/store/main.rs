@@ -112,6 +112,7 @@ conformance! {
     a_name_that_was_deleted_begins_anew_when_it_comes_again,
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
+    one_subscription_is_told_as_the_roll_tells_of_it,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
     a_delivery_that_only_a_replay_made_is_shown_like_any_other,
     a_replay_goes_by_time_type_tenant_and_state,

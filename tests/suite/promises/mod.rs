@@ -5,8 +5,10 @@
 
 mod authored;
 mod durable;
+mod formatted;
 mod isolated;
 mod listed;
+mod owned;
 mod proven;
 mod refused;
 mod replayed;
@@ -19,7 +21,7 @@ mod wired;
 use stage::Row;
 
 /// The groups that are played on a daemon.
-const PLAYED: [&[Row]; 9] = [
+const PLAYED: [&[Row]; 11] = [
     signed::ROWS,
     settled::ROWS,
     tried::ROWS,
@@ -29,6 +31,8 @@ const PLAYED: [&[Row]; 9] = [
     authored::ROWS,
     replayed::ROWS,
     wired::ROWS,
+    formatted::ROWS,
+    owned::ROWS,
 ];
 
 /// The name of every row.
