@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p posthaste-outbox --example definitions`; prints milliseconds, and the disk alone beside them.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "an example that measures")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "an example that measures")]
 
 use posthaste_events::Timestamp;
 use posthaste_events::seams::{Clock, Random};
@@ -18,7 +18,6 @@ impl Clock for System {
         self.0.elapsed()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the shell of an example")]
     fn wall(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
