@@ -125,17 +125,20 @@ pub trait Outbox: Send + Sync + 'static {
     /// Changes the definitions that are kept, in order. Durable when it returns; after an error some of them may have
     /// been changed.
     ///
+    /// A removal also gives the name away, once its subscription is listed no more: whoever is enrolled under it later is
+    /// another one, with a number, a standing and a backlog of its own; what the old one is still owed, the upkeep cancels.
+    ///
     /// # Errors
-    /// Also where a body is longer than [`DEFINITION_MAX`], or there would be more than [`DEFINITIONS_MAX`].
+    /// Also where a name is none (see [`Definition::name`]), a body is longer than [`DEFINITION_MAX`], or there would be more than [`DEFINITIONS_MAX`].
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>>;
 
     /// Every definition that is kept, by name.
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>>;
 
-    /// Orders a replay; durable when it returns.
+    /// Orders a replay of what was recorded up to now; durable when it returns.
     ///
     /// # Errors
-    /// Also where [`REPLAYS_MAX`] are under way.
+    /// Also where [`REPLAYS_MAX`] are under way, the subscription is not listed, or the state is not a settled one.
     fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>>;
 
     /// The replays under way, and the last [`REPLAYS_MAX`] that ended, by number.
@@ -146,7 +149,8 @@ pub trait Outbox: Send + Sync + 'static {
     fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>>;
 
     /// Makes the deliveries of these candidates of the last page due, and moves the replay on to `cursor`; both are durable
-    /// together when it returns. The last step ends the replay. A cursor behind the replay's own changes nothing, so that a step
+    /// together when it returns. Where not all of them fit the backlog it moves on only so far, and the next page begins
+    /// there. The last step ends the replay. A cursor behind the replay's own changes nothing, so that a step
     /// that is taken twice counts once.
     fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>>;
 

@@ -389,7 +389,12 @@ impl Ledger {
     /// account changed.
     pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
         let mut marked = Vec::new();
+        // Whether any change is of use to an account that is deleted, and to one that is not.
+        let of_use = [true, false].map(|deleted| names.values().any(|d| *d == deleted));
         for (id, account) in &mut self.accounts {
+            if !of_use[usize::from(account.deleted)] {
+                continue;
+            }
             let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
             // One that is gone stays deleted: what is made anew is another.
             if deleted || account.unlisted_since.is_none() {
