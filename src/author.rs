@@ -396,4 +396,4 @@ fn mistakes(found: Vec<config::Problem>) -> NotWritten {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

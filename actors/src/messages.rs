@@ -4,6 +4,7 @@
 //! full; never use `do_send`, which ignores the bound.
 
 use crate::author::{NotWritten, Rotation};
+pub use crate::scheduler::CircuitState;
 use crate::settings::{Reveal, Settings, Source};
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
@@ -418,8 +419,12 @@ pub struct SubscriptionView {
     pub backlog: u64,
     /// Deliveries in flight.
     pub in_flight: u64,
-    /// Whether its circuit is open.
-    pub circuit_open: bool,
+    /// How its circuit stands.
+    pub circuit: CircuitState,
+    /// Why its circuit opened, where it is not closed.
+    pub circuit_reason: Option<String>,
+    /// When the first attempt failed since a delivery arrived last; `None` where the last one arrived.
+    pub failing_since: Option<Timestamp>,
     /// Until when nothing is sent since its receiver asked to wait; `None` where it did not. Ended by [`Resume`], by
     /// [`Retry`] of one of its deliveries, and by a reload that changes its settings.
     pub held_until: Option<Timestamp>,

@@ -5,7 +5,7 @@
 
 use crate::messages::{NotTested, Test, Watched};
 use crate::registry::Inner;
-use crate::scheduler::LaneView;
+use crate::scheduler::{CircuitState, LaneView};
 use crate::settings::Subscription;
 use posthaste_events::builtin::test_of;
 use posthaste_events::prepare::Snapshot;
@@ -50,7 +50,7 @@ async fn may_call(inner: &Inner, subscribed: &Subscribed) -> Result<LaneView, No
         Standing::Disabled(reason) => return Err(NotTested::Disabled(reason.clone())),
     }
     let lane = inner.lane(subscribed.id).await?.ok_or(NotTested::Broken)?;
-    if lane.circuit_open {
+    if lane.circuit != CircuitState::Closed {
         return Err(NotTested::CircuitOpen);
     }
     let left = lane.held_until.saturating_sub(inner.desk.clock.elapsed());

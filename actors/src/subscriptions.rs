@@ -3,7 +3,7 @@
 //! Changes come one after another, and never while a reload is under way. Those that wait are made together: one write of
 //! their definitions, one enrolment. The order outlasts a crash: what is answered was durable and enrolled before; what
 //! was durable and not enrolled is enrolled by the next start. One that is removed is disabled first, for a reason that
-//! says so, and a start carries a removal through that was begun. What a definition says is the author's matter.
+//! says so, and a start carries a removal through that was begun; what is made under its name later is another one. What a definition says is the author's matter.
 
 use crate::author::{Author, Authored, Draft, Rotation};
 use crate::messages::{Changed, NotChanged, Put, PutSubscription, RemoveSubscription, RotateSecret};
@@ -11,6 +11,7 @@ use crate::registry::{Inner, gone};
 use crate::scheduler::actor::Hold;
 use crate::settings::{Settings, Source, Subscription};
 use crate::silence::Silence;
+use posthaste_events::SubscriptionId;
 use posthaste_outbox::{DEFINITIONS_MAX, Define, Definition, Roll, Standing, StoreError, Subscribed};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,13 +211,13 @@ impl Inner {
     /// Carries a removal through: what is owed is cancelled before the definition goes, so that a crash in between leaves
     /// nothing that a later one of that name would get; and again what was recorded meanwhile.
     async fn carry_out(&self, name: &str) -> Result<(), NotChanged> {
-        self.cancel_all(name).await?;
+        let Some(Subscribed { id, .. }) = self.subscribed(name).await? else { return Err(NotChanged::Unknown) };
+        self.cancel_all(id).await?;
         self.change(Change::Remove(name.to_owned())).await?;
-        Ok(self.cancel_all(name).await?)
+        Ok(self.cancel_all(id).await?)
     }
 
-    async fn cancel_all(&self, name: &str) -> Result<(), StoreError> {
-        let Some(Subscribed { id, .. }) = self.subscribed(name).await? else { return Ok(()) };
+    async fn cancel_all(&self, id: SubscriptionId) -> Result<(), StoreError> {
         loop {
             let piece = self.desk.outbox.cancel_owed(id, DELETED.to_owned()).await?;
             if !piece.more || piece.count == 0 {
@@ -285,11 +286,8 @@ impl Inner {
                 };
                 let draft = author.create(settings)?;
                 let name = draft.definition.name.as_str();
-                let is_taken = match touched.get(name) {
-                    Some(touched) => touched.is_some(),
-                    None => changing.kept.contains_key(name) || roster.find(name).is_some(),
-                };
-                if is_taken {
+                // One that goes with this very batch is not gone yet.
+                if touched.contains_key(name) || changing.kept.contains_key(name) || roster.find(name).is_some() {
                     return Err(NotChanged::Exists);
                 }
                 let added = touched.values().filter(|t| t.is_some()).count();
@@ -336,7 +334,7 @@ impl Inner {
         self.desk.outbox.define(defines).await?;
         changing.is_read = true;
         let mut roster = roster.clone();
-        let (mut faults, mut appeared) = (Vec::new(), Vec::new());
+        let mut faults = Vec::new();
         for (name, becomes) in touched {
             let Some((definition, Authored { subscription, fault })) = becomes else {
                 changing.kept.remove(&name);
@@ -344,20 +342,10 @@ impl Inner {
                 continue;
             };
             faults.extend(fault.map(|fault| (name.clone(), fault)));
-            if changing.kept.insert(name.clone(), definition).is_none() {
-                appeared.push(name.clone());
-            }
+            changing.kept.insert(name.clone(), definition);
             roster.put(&name, Some(Arc::new(subscription)));
         }
         let roll = self.apply(roster).await?;
-        for name in appeared {
-            let found = roll.subscriptions.iter().find(|s| s.name == name);
-            let Some(found) = found.filter(|s| s.standing == Standing::Disabled(DELETED.to_owned())) else { continue };
-            // One of its name was removed before: nothing of that one's is for the new one.
-            self.cancel_all(&name).await?;
-            self.desk.outbox.set_standing(found.id, Standing::Active).await?;
-            self.scheduler.send(Hold { subscription: found.id, active: true }).await.map_err(gone)?;
-        }
         self.disable_faulty(faults, &roll).await
     }
 }

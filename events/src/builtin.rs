@@ -11,6 +11,8 @@ pub const OURS: &str = "posthaste";
 pub const STARTED: &str = "posthaste:daemon:started";
 /// A subscription was disabled.
 pub const DISABLED: &str = "posthaste:subscription:disabled";
+/// The circuit of a subscription opened: nothing arrives there.
+pub const FAILING: &str = "posthaste:subscription:failing";
 /// A disabled subscription delivers again or was resumed, or an open circuit closed.
 pub const RECOVERED: &str = "posthaste:subscription:recovered";
 /// Deliveries of a subscription are dead.
@@ -22,7 +24,7 @@ pub const TEST: &str = "posthaste:test";
 pub const QUARANTINED: &str = "posthaste:event:quarantined";
 
 /// Every type of ours.
-pub const ALL: [&str; 6] = [STARTED, DISABLED, RECOVERED, DEAD, TEST, QUARANTINED];
+pub const ALL: [&str; 7] = [STARTED, DISABLED, FAILING, RECOVERED, DEAD, TEST, QUARANTINED];
 
 /// Whether a type is the daemon's own.
 #[must_use]
@@ -43,6 +45,13 @@ pub enum News {
         /// Its name.
         subscription: String,
         /// Why.
+        reason: String,
+    },
+    /// The circuit of a subscription opened.
+    Failing {
+        /// Its name.
+        subscription: String,
+        /// Why, beginning with `circuit: `.
         reason: String,
     },
     /// A subscription works again.
@@ -91,6 +100,9 @@ impl News {
             Self::Started { version } => (STARTED, json!({ "version": version })),
             Self::Disabled { subscription, reason } => {
                 (DISABLED, json!({ "subscription": subscription, "reason": reason }))
+            }
+            Self::Failing { subscription, reason } => {
+                (FAILING, json!({ "subscription": subscription, "reason": reason }))
             }
             Self::Recovered { subscription, reason } => {
                 (RECOVERED, json!({ "subscription": subscription, "reason": reason }))

@@ -6,7 +6,8 @@
 //!   recorded ──▶ pending ──── attempt ────┬── Delivered ──▶ delivered   │
 //!      │           │  ▲                   ├── Rejected ───▶ dead        │
 //!      │           │  │                   └── Retried ──────────────────┘
-//!      │           │  └─ RetryAsked (dead, cancelled)
+//!      │           │  ├─ RetryAsked (dead, cancelled)
+//!      │           │  └─ Replayed (delivered, dead, cancelled; or never owed before)
 //!      │           ├──── GaveUp ─────▶ dead
 //!      │           └──── Cancelled ──▶ cancelled
 //!      └── Refused (backlog) ────────▶ dead
@@ -80,6 +81,7 @@ impl State {
             (Self::Pending | Self::Held, Change::Died) => Some(Self::Dead),
             (Self::Pending | Self::Held, Change::Cancelled) => Some(Self::Cancelled),
             (Self::Dead | Self::Cancelled | Self::Pending | Self::Held, Change::RetryAsked) => Some(Self::Pending),
+            (Self::Delivered | Self::Dead | Self::Cancelled, Change::Replayed) => Some(Self::Pending),
             _ => None,
         }
     }
@@ -98,6 +100,8 @@ pub enum Change {
     Cancelled,
     /// A person wants it tried again, now.
     RetryAsked,
+    /// A replay that a person ordered came to it. One that is owed comes anyway: to that it does not apply.
+    Replayed,
 }
 
 #[cfg(test)]
@@ -114,6 +118,13 @@ mod tests {
         assert_eq!(State::Dead.after(Change::RetryAsked), Some(State::Pending));
         assert_eq!(State::Cancelled.after(Change::RetryAsked), Some(State::Pending));
         assert_eq!(State::Delivered.after(Change::RetryAsked), None);
+    }
+
+    #[test]
+    fn a_replay_makes_whatever_is_settled_pending_and_leaves_what_is_owed() {
+        for state in State::ALL {
+            assert_eq!(state.after(Change::Replayed), state.is_settled().then_some(State::Pending), "{state:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::disk::{Disk, DiskError};
 use crate::envelope;
 use crate::{DEFINITION_MAX, DEFINITIONS_MAX, Define, Definition};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const FILE_KIND: u8 = b'B';
 const KIND: u8 = b'F';
@@ -143,6 +143,11 @@ fn check_count(all: usize, grows: bool) -> Result<(), DiskError> {
     let refused =
         || DiskError::Failed(format!("there are {DEFINITIONS_MAX} definitions already, and no more are kept"));
     if all > DEFINITIONS_MAX && grows { Err(refused()) } else { Ok(()) }
+}
+
+/// The names that changes are about, and whether the last one of each takes its subscription away.
+pub(crate) fn deletions(changes: &[Define]) -> HashMap<String, bool> {
+    changes.iter().map(|change| (name_of(change).to_owned(), matches!(change, Define::Remove(_)))).collect()
 }
 
 /// Refuses what is longer than is kept, before anything changes.

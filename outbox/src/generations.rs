@@ -253,31 +253,73 @@ impl Outbox for GenerationOutbox {
     }
 
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
-        self.look(Lane::Looks, move |store| Ok(store.define(changes)?))
+        let lanes = Arc::clone(&self.0.lanes);
+        let defined = self.look(Lane::Looks, move |store| Ok(store.define(changes)?));
+        Box::pin(async move { if defined.await? { durable(&lanes).await } else { Ok(()) } })
     }
 
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>> {
         self.look(Lane::Looks, |store| Ok(store.definitions()?))
     }
 
-    fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            let replay = lanes.store().order_replay(order)?;
+            if let Err(error) = durable(&lanes).await {
+                // Nobody would know its number.
+                lanes.store().cancel_replay(replay.id);
+                return Err(error);
+            }
+            Ok(replay)
+        })
     }
 
     fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            Ok(lanes.store().inner().replays.list())
+        })
     }
 
-    fn replay_page(&self, _id: ReplayId, _count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
+        self.look(Lane::Looks, move |store| Ok(store.replay_page(id, count)?))
     }
 
-    fn replay_step(&self, _id: ReplayId, _page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        let step = self.look(Lane::Looks, move |store| Ok(store.replay_step(id, &page)?));
+        Box::pin(async move {
+            let changed = step.await?;
+            // Also where nothing changed: the step that did may not be durable yet.
+            durable(&lanes).await?;
+            let replay = lanes.store().inner().replays.shown(id);
+            if let Some(replay) = replay.as_ref().filter(|_| changed) {
+                lanes.store().hint(&[replay.order.subscription]);
+            }
+            Ok(replay)
+        })
     }
 
-    fn cancel_replay(&self, _id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            let replay = lanes.store().cancel_replay(id);
+            durable(&lanes).await?;
+            Ok(replay)
+        })
+    }
+
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            let store = lanes.store();
+            store.check_open()?;
+            Ok(store.inner().ledger.subscribed(&name, store.time.now()))
+        })
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {

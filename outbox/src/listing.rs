@@ -13,6 +13,17 @@ pub(crate) struct Kept {
     pub(crate) owed: Vec<Owed>,
 }
 
+impl Kept {
+    /// Notes that a replay owes it to a subscription, unless it is known that it does or ever was owed to it.
+    pub(crate) fn adopt(&mut self, subscription: SubscriptionId) {
+        if !self.owed.iter().any(|owed| owed.subscription == subscription) {
+            self.owed.push(Owed { subscription, dead_at_birth: false });
+            // Pages go on behind a subscription.
+            self.owed.sort_by_key(|owed| owed.subscription);
+        }
+    }
+}
+
 /// To whom an event is or was owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owed {
@@ -88,7 +99,8 @@ pub(crate) fn deliveries<E>(
     Ok(Page { rows, next: None })
 }
 
-fn of_event(facts: &Arc<Facts>, query: &DeliveryQuery) -> bool {
+/// Whether deliveries of an event are wanted at all.
+pub(crate) fn of_event(facts: &Arc<Facts>, query: &DeliveryQuery) -> bool {
     query.tenant.as_ref().is_none_or(|t| Some(t) == facts.tenant.as_ref())
         && query.since.is_none_or(|since| facts.recorded_at >= since)
 }

@@ -45,6 +45,7 @@ pub(crate) fn settle(lease: &Lease, settlement: Settlement, at: Moment) -> Optio
         at: at.wall,
         attempts: attempts.saturating_add(made),
         since,
+        adopts: false,
     };
     Some(entry)
 }
@@ -93,6 +94,7 @@ pub(crate) fn wish(
         at: at.wall,
         attempts: progress.attempts,
         since,
+        adopts: false,
     })
 }
 
@@ -107,5 +109,22 @@ pub(crate) fn cancelled(progress: Progress, reason: &str, at: Moment) -> Option<
         at: at.wall,
         attempts: progress.attempts,
         since: progress.since,
+        adopts: false,
+    })
+}
+
+/// What a replay makes of a delivery that is not owed, and of one that never was (`None`): owed since now, and due.
+pub(crate) fn replayed(state: Option<State>, progress: Progress, at: Moment) -> Option<Entry> {
+    let after = state.map_or(Some(State::Pending), |state| state.after(Change::Replayed))?;
+    Some(Entry {
+        number: progress.entries.saturating_add(1),
+        attempt: None,
+        after,
+        due: at.now,
+        reason: None,
+        at: at.wall,
+        attempts: progress.attempts,
+        since: NonZeroU64::new(at.now),
+        adopts: state.is_none(),
     })
 }

@@ -33,6 +33,9 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// Since when it has been owed, where not since the recording.
     pub(crate) since: Option<NonZeroU64>,
+    /// Whether the delivery is made by it, since its event was never owed to the subscription before. Kept in a row of its
+    /// own; false where it was read.
+    pub(crate) adopts: bool,
 }
 
 impl Entry {
@@ -68,6 +71,7 @@ pub(crate) fn row(told: &Told<'_>, ledger: &Ledger, time: &OutboxTime) -> Delive
         (None, None) => State::Pending,
     };
     let shown = ledger.shown(subscription, state);
+    let attempts = owed.map_or_else(|| told.newest.map_or(0, |entry| entry.attempts), |(_, known)| known.attempts);
     let next = match owed.map(|(place, _)| place) {
         Some(Place::Fresh) => Some(told.facts.recorded_at),
         Some(Place::Waiting(waiting)) => Some(time.shown(waiting.due)),
@@ -82,7 +86,7 @@ pub(crate) fn row(told: &Told<'_>, ledger: &Ledger, time: &OutboxTime) -> Delive
         facts: Arc::clone(told.facts),
         state: shown,
         reason: reason.filter(|_| settled),
-        attempt_count: told.newest.map_or(0, |entry| entry.attempts),
+        attempt_count: attempts,
         next_attempt_at: next.filter(|_| shown == State::Pending),
         settled_at: settled.then_some(at),
     }

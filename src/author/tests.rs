@@ -26,7 +26,7 @@ fn scribe_of(key: u8, previous: &[u8]) -> Scribe {
     })
 }
 
-fn scribe() -> Scribe {
+pub(crate) fn scribe() -> Scribe {
     scribe_of(1, &[])
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use posthaste_actors::QUARANTINE;
-use posthaste_actors::messages::{SubscriptionView, Watched};
+use posthaste_actors::messages::{CircuitState, SubscriptionView, Watched};
 use posthaste_actors::settings::Source;
 use posthaste_events::catalogue::declare::{Audience, FieldKind};
 use posthaste_events::catalogue::{Catalogue, Declared, FilterPath};
@@ -360,7 +360,10 @@ pub(crate) fn subscription(view: &SubscriptionView) -> Value {
     put("reason", reason.into());
     put("backlog", view.backlog.into());
     put("in_flight", view.in_flight.into());
-    put("circuit_open", view.circuit_open.into());
+    put("circuit_open", (view.circuit != CircuitState::Closed).into());
+    put("circuit_state", view.circuit.as_str().into());
+    put("circuit_reason", view.circuit_reason.clone().into());
+    put("failing_since", view.failing_since.map(|t| t.to_string()).into());
     put("held_until", view.held_until.map(|t| t.to_string()).into());
     Value::Object(shape)
 }

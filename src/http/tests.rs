@@ -11,3 +11,4 @@ mod reveal;
 mod shown;
 mod sockets;
 mod stage;
+mod written;

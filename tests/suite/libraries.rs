@@ -30,8 +30,17 @@ fn properties() -> Vec<Value> {
     ]
 }
 
+/// The key of every event, which is not easily written into a header, and when each happened.
+const KEY: &str = "Käse \"50%\"/🧀";
+const AT: &str = "2024-05-01T02:03:04.500Z";
+
 /// What arrived for each of [`properties`], a line each, in a file.
 fn capture(folder: &Path) -> Result<PathBuf> {
+    capture_of(folder, |webhook| webhook)
+}
+
+/// The same from a webhook that is set as `with` does it.
+fn capture_of(folder: &Path, with: impl FnOnce(Subscription) -> Subscription) -> Result<PathBuf> {
     let lines = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&lines);
     let receiver = Receiver::start(move |request| {
@@ -41,12 +50,15 @@ fn capture(folder: &Path) -> Result<PathBuf> {
         kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
         Reply::Status(200)
     })?;
-    let webhook = Subscription::webhook("all", &receiver.url("/")).set("events", vec!["library:**"]);
+    let webhook = with(Subscription::webhook("all", &receiver.url("/")).set("events", vec!["library:**"]));
     let mut daemon = Daemon::new(folder, Config::default().subscribe(webhook))?;
     daemon.start()?;
     let mut client = daemon.client();
     for properties in properties() {
-        let answer = client.post("/v1/events", &json!({ "type": "library:sent", "properties": properties }))?;
+        let event = json!({
+            "type": "library:sent", "properties": properties, "key": KEY, "tenant": "acme", "occurred_at": AT,
+        });
+        let answer = client.post("/v1/events", &event)?;
         ensure!(answer.status == 202, "{}", answer.status);
     }
     daemon.settled("all", Duration::from_secs(20))?;
@@ -80,6 +92,49 @@ fn the_library_for_javascript_accepts_what_arrives_and_refuses_what_was_changed(
     let arrived = capture(folder.path())?;
     let script = here().join("libraries/verify.mjs");
     judge(Command::new("node").arg(script).arg(tools()).arg(SECRET), &arrived)
+}
+
+#[test]
+fn a_signature_as_github_sends_it_verifies_by_its_own_page() -> Result<()> {
+    let folder = folder()?;
+    let arrived = capture_of(folder.path(), |webhook| webhook.set("signature", "github"))?;
+    judge(Command::new("python3").arg(here().join("libraries/verify_github.py")).arg(SECRET), &arrived)
+}
+
+#[test]
+fn the_library_for_cloudevents_reads_both_modes_as_what_was_recorded() -> Result<()> {
+    for mode in ["structured", "binary"] {
+        let folder = folder()?;
+        let set = |webhook: Subscription| {
+            webhook.set("format", "cloudevents").set("mode", mode).set("source", "https://shop.example.com/")
+        };
+        let arrived = capture_of(folder.path(), set)?;
+        let mut reader = Command::new(tools().join("venv/bin/python"));
+        let read = reader.arg(here().join("libraries/read_cloudevents.py")).stdin(File::open(&arrived)?).output()?;
+        ensure!(read.status.success(), "{mode}: {}", String::from_utf8_lossy(&read.stderr));
+        let lines = String::from_utf8(read.stdout)?;
+        let events = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let mut data: Vec<&Value> = events.iter().map(|event| &event["data"]).collect();
+        for properties in properties() {
+            let place =
+                data.iter().position(|said| **said == properties).with_context(|| format!("{mode}: {properties}"))?;
+            data.remove(place);
+        }
+        ensure!(data.is_empty(), "{mode}: {data:?}");
+        for event in &events {
+            let mut attributes = event["attributes"].as_object().context("attributes")?.clone();
+            let mut take = |name: &str| attributes.remove(name).and_then(|value| Some(value.as_str()?.to_owned()));
+            let id = take("id").context("an id")?;
+            let sequence = take("sequence").context("a sequence")?;
+            ensure!(id.starts_with("evt_") && sequence.len() == 15 && sequence.parse::<u64>()? > 0, "{mode}: {event}");
+            let rest = json!({
+                "specversion": "1.0", "source": "https://shop.example.com/", "type": "library:sent", "subject": KEY,
+                "datacontenttype": "application/json", "tenant": "acme", "time": "2024-05-01 02:03:04.500000+00:00",
+            });
+            ensure!(Value::Object(attributes.clone()) == rest, "{mode}: {event}");
+        }
+    }
+    Ok(())
 }
 
 /// What the page of webhooks shows of a language, with `main` behind it, in a file of that name.

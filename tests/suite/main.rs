@@ -3,6 +3,7 @@
 //! A control runs the same scenario with the protection taken out and must find the damage; without it a scenario
 //! that looks the wrong way would pass for ever.
 
+mod api;
 mod backlog;
 mod batches;
 mod browser;
@@ -21,6 +22,7 @@ mod ordering;
 mod panics;
 mod power_cut;
 mod promises;
+mod rates;
 mod stop;
 mod switched;
 mod telemetry_file;

@@ -15,7 +15,7 @@ use posthaste_events::Installation;
 use posthaste_events::SubscriptionId;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
-use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then};
+use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then, Vitals};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,7 +74,9 @@ impl Handler<Enlist> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, Enlist(terms): Enlist, _: &mut Self::Context) {
-        self.roster.clone_from(&terms);
+        // How they fared is told relative to now, and would be wrong for a core that is made later.
+        let timeless = |terms: &Terms| Terms { vitals: Vitals::default(), ..terms.clone() };
+        self.roster = terms.iter().map(timeless).collect();
         self.feed(vec![Input::Roster(terms)]);
     }
 }
@@ -117,7 +119,7 @@ impl Handler<Look> for Scheduler {
     type Result = actix::MessageResult<Look>;
 
     fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
-        actix::MessageResult((self.core.lanes().collect(), self.core.counts()))
+        actix::MessageResult((self.core.lanes(self.desk.clock.elapsed()).collect(), self.core.counts()))
     }
 }
 
@@ -190,6 +192,14 @@ impl Scheduler {
                 tokio::spawn(async move {
                     let done = told(disabling.await, "disable").is_some();
                     inbox.push(Input::Disabled { subscription, done });
+                });
+            }
+            Action::Note(vitals) => {
+                let subscriptions = vitals.iter().map(|(id, _)| *id).collect();
+                let noting = desk.outbox.note(vitals);
+                tokio::spawn(async move {
+                    let done = told(noting.await, "note").is_some();
+                    inbox.push(Input::Noted { subscriptions, done });
                 });
             }
             Action::Announce(news) => {

@@ -1,27 +1,34 @@
-//! The circuit breaker of one subscription: when it opens, when it probes, when it closes.
+//! The circuit breaker of one subscription: when it opens, when it probes, when it closes, and how much it lets through
+//! then.
 //!
-//! Decides only whether deliveries may begin. What waits stays owed meanwhile and its time to give up goes on.
+//! Decides only whether deliveries may begin, and how many at once. What waits stays owed meanwhile and its time to give
+//! up goes on.
 //!
 //! ```text
-//!   closed ── nothing succeeded for `over`, `failures` failed ──▶ open ── `pause` over, one began ──▶ probing
-//!     ▲                                                            ▲                                    │
-//!     ├────────── a delivery begun before succeeded ───────────────┤◀───────── the probe failed ────────┤
-//!     └──────────────────────────────── the probe succeeded ────────────────────────────────────────────┘
+//!   closed ── nothing arrived for `over`, `failures` failed ────▶ open ── `pause` over, one began ──▶ probing
+//!     ▲   └── closed for less than ten times `over`, ─────────────▶ ▲                                    │
+//!     │       `failures` failed in a row                            │                                    │
+//!     ├────────── a delivery begun before arrived ──────────────────┤◀───────── the probe failed ────────┤
+//!     └──────────────────────────────── the probe arrived ──────────────────────────────────────────────┘
 //! ```
 
-use super::words::CallId;
+use super::vitals::Failing;
+use super::words::{CallId, CircuitState};
 use crate::settings::Circuit;
 use std::time::Duration;
+
+/// For so many times `over` a circuit that closed is on trial: a receiver that comes and goes is not believed at once.
+const TRIAL_TIMES: u32 = 10;
+/// So many deliveries must arrive after it closed before as many calls may be under way as are configured.
+const RAMP_MAX: usize = 64;
 
 /// The state of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Breaker {
     /// Deliveries go.
     Closed {
-        /// When the first failure since the last success was seen.
-        failing_since: Option<Duration>,
-        /// Failures since the last success.
-        failures: u32,
+        /// Where it was open not long ago.
+        trial: Option<Trial>,
     },
     /// None goes before `until`; then one does.
     Open {
@@ -33,6 +40,16 @@ pub(super) enum Breaker {
         /// The call that probes.
         call: CallId,
     },
+}
+
+/// How a receiver does since its circuit closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trial {
+    since: Duration,
+    /// The call that closed it: what began before says nothing.
+    after: CallId,
+    arrived: usize,
+    failed_in_a_row: u32,
 }
 
 /// How many deliveries may begin.
@@ -47,7 +64,7 @@ pub(super) enum Allowance {
 }
 
 impl Breaker {
-    pub(super) const CLOSED: Self = Self::Closed { failing_since: None, failures: 0 };
+    pub(super) const CLOSED: Self = Self::Closed { trial: None };
 
     pub(super) fn allowance(self, now: Duration) -> Allowance {
         match self {
@@ -62,6 +79,38 @@ impl Breaker {
         !matches!(self, Self::Closed { .. })
     }
 
+    pub(super) const fn state(self) -> CircuitState {
+        match self {
+            Self::Closed { .. } => CircuitState::Closed,
+            Self::Open { .. } => CircuitState::Open,
+            Self::Probing { .. } => CircuitState::Probing,
+        }
+    }
+
+    /// How long it pauses yet; `None` where it is closed.
+    pub(super) const fn open_for(self, now: Duration) -> Option<Duration> {
+        match self {
+            Self::Closed { .. } => None,
+            Self::Open { until } => Some(until.saturating_sub(now)),
+            Self::Probing { .. } => Some(Duration::ZERO),
+        }
+    }
+
+    /// How many calls may be under way at once: what waited meets the receiver gradually, one more with each that arrived.
+    pub(super) fn calls_max(self) -> usize {
+        match self {
+            Self::Closed { trial: Some(trial) } if trial.arrived < RAMP_MAX => 1 + trial.arrived,
+            _ => usize::MAX,
+        }
+    }
+
+    /// A person wants it tried: the probe waits no longer.
+    pub(super) fn hurry(&mut self, now: Duration) {
+        if let Self::Open { until } = self {
+            *until = now.min(*until);
+        }
+    }
+
     /// A call begins; in an open circuit it is the probe.
     pub(super) const fn began(&mut self, call: CallId) {
         if let Self::Open { .. } = self {
@@ -69,32 +118,46 @@ impl Breaker {
         }
     }
 
-    /// A delivery succeeded; true where that closed the circuit.
-    pub(super) const fn succeeded(&mut self) -> bool {
-        let was_open = self.is_open();
-        *self = Self::CLOSED;
-        was_open
+    /// A delivery of `call` arrived; true where that closed the circuit.
+    pub(super) fn arrived(&mut self, call: CallId, now: Duration, terms: Option<&Circuit>) -> bool {
+        match self {
+            Self::Closed { trial } => {
+                *trial = trial.filter(|t| terms.is_some_and(|terms| t.lasts(terms, now)));
+                if let Some(trial) = trial.as_mut().filter(|t| t.after < call) {
+                    (trial.arrived, trial.failed_in_a_row) = (trial.arrived.saturating_add(1), 0);
+                }
+                false
+            }
+            Self::Open { .. } | Self::Probing { .. } => {
+                // One that began before the probe may arrive first; whatever is under way then says nothing.
+                let after = if let Self::Probing { call: probe } = self { call.max(*probe) } else { call };
+                *self = Self::Closed { trial: Some(Trial { since: now, after, arrived: 0, failed_in_a_row: 0 }) };
+                true
+            }
+        }
     }
 
-    /// A delivery of `call` failed; true where that opened the circuit. What began before it opened changes nothing.
-    pub(super) fn failed(&mut self, call: CallId, now: Duration, terms: Option<&Circuit>) -> bool {
+    /// A delivery of `call` failed, and that is how its subscription fares; true where it opened the circuit. What began
+    /// before it opened changes nothing.
+    pub(super) fn failed(&mut self, call: CallId, now: Duration, terms: Option<&Circuit>, failing: &Failing) -> bool {
         let Some(terms) = terms else {
             *self = Self::CLOSED;
             return false;
         };
-        match *self {
-            Self::Closed { failing_since, failures } => {
-                let since = failing_since.unwrap_or(now);
-                let failures = failures.saturating_add(1);
-                let opens = failures >= terms.failures && now.saturating_sub(since) >= terms.over;
-                *self = if opens {
-                    Self::Open { until: now.saturating_add(terms.pause) }
-                } else {
-                    Self::Closed { failing_since: Some(since), failures }
-                };
+        match self {
+            Self::Closed { trial } => {
+                let mut opens = failing.failures >= terms.failures && failing.lasts(now) >= terms.over;
+                *trial = trial.filter(|t| t.lasts(terms, now));
+                if let Some(trial) = trial.as_mut().filter(|t| t.after < call) {
+                    trial.failed_in_a_row = trial.failed_in_a_row.saturating_add(1);
+                    opens |= trial.failed_in_a_row >= terms.failures;
+                }
+                if opens {
+                    *self = Self::Open { until: now.saturating_add(terms.pause) };
+                }
                 opens
             }
-            Self::Probing { call: probe } if probe == call => {
+            Self::Probing { call: probe } if *probe == call => {
                 *self = Self::Open { until: now.saturating_add(terms.pause) };
                 false
             }
@@ -111,6 +174,12 @@ impl Breaker {
     }
 }
 
+impl Trial {
+    fn lasts(&self, terms: &Circuit, now: Duration) -> bool {
+        now.saturating_sub(self.since) < terms.over.saturating_mul(TRIAL_TIMES)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,50 +187,57 @@ mod tests {
     const TERMS: Circuit = Circuit { failures: 3, over: Duration::from_secs(60), pause: Duration::from_secs(30) };
     const CALL: CallId = CallId(1);
     const PROBE: CallId = CallId(2);
+    const LATER: CallId = CallId(3);
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
+    /// Fails at each of these times, with nothing that arrives between; whether the last one opened it.
+    fn fail(breaker: &mut Breaker, call: CallId, times: impl IntoIterator<Item = u64>) -> bool {
+        let (mut failing, mut opened) = (None, false);
+        for seconds in times {
+            assert!(!opened);
+            let now = Failing::one_more(failing, at(seconds));
+            opened = breaker.failed(call, at(seconds), Some(&TERMS), &now);
+            failing = Some(now);
+        }
+        opened
+    }
+
     fn opened() -> Breaker {
         let mut breaker = Breaker::CLOSED;
-        assert!(!breaker.failed(CALL, at(0), Some(&TERMS)));
-        assert!(!breaker.failed(CALL, at(30), Some(&TERMS)));
-        assert!(breaker.failed(CALL, at(60), Some(&TERMS)));
+        assert!(fail(&mut breaker, CALL, [0, 30, 60]));
+        breaker
+    }
+
+    fn closed_again() -> Breaker {
+        let mut breaker = opened();
+        breaker.began(PROBE);
+        assert!(breaker.arrived(PROBE, at(100), Some(&TERMS)));
         breaker
     }
 
     #[test]
     fn it_opens_only_when_both_the_time_and_the_failures_are_reached() {
-        let mut many_at_once = Breaker::CLOSED;
-        assert!((0..100).all(|_| !many_at_once.failed(CALL, at(5), Some(&TERMS))));
-        let mut few = Breaker::CLOSED;
-        assert!(!few.failed(CALL, at(0), Some(&TERMS)) && !few.failed(CALL, at(500), Some(&TERMS)));
-        assert!(few.failed(CALL, at(501), Some(&TERMS)));
+        assert!(!fail(&mut Breaker::CLOSED.clone(), CALL, [5; 100]));
+        assert!(!fail(&mut Breaker::CLOSED.clone(), CALL, [0, 500]));
+        assert!(fail(&mut Breaker::CLOSED.clone(), CALL, [0, 500, 501]));
     }
 
     #[test]
-    fn a_success_between_starts_the_count_anew() {
-        let mut breaker = Breaker::CLOSED;
-        breaker.failed(CALL, at(0), Some(&TERMS));
-        breaker.failed(CALL, at(1), Some(&TERMS));
-        assert!(!breaker.succeeded());
-        assert!(!breaker.failed(CALL, at(100), Some(&TERMS)));
-    }
-
-    #[test]
-    fn an_open_one_probes_once_after_each_pause_and_closes_on_success() {
+    fn an_open_one_probes_once_after_each_pause_and_closes_when_it_arrives() {
         let mut breaker = opened();
         assert_eq!(breaker.allowance(at(89)), Allowance::None(Some(at(90))));
-        assert_eq!(breaker.allowance(at(90)), Allowance::One);
+        assert_eq!((breaker.allowance(at(90)), breaker.open_for(at(90))), (Allowance::One, Some(Duration::ZERO)));
         breaker.began(PROBE);
         assert_eq!(breaker.allowance(at(1_000)), Allowance::None(None));
-        assert!(!breaker.failed(CALL, at(91), Some(&TERMS)), "an older call says nothing of the probe");
+        assert!(!fail(&mut breaker, CALL, [91]), "an older call says nothing of the probe");
         assert_eq!(breaker, Breaker::Probing { call: PROBE });
-        breaker.failed(PROBE, at(92), Some(&TERMS));
+        fail(&mut breaker, PROBE, [92]);
         assert_eq!(breaker.allowance(at(121)), Allowance::None(Some(at(122))));
-        breaker.began(PROBE);
-        assert!(breaker.succeeded());
+        breaker.began(LATER);
+        assert!(breaker.arrived(LATER, at(122), Some(&TERMS)));
         assert_eq!(breaker.allowance(at(123)), Allowance::Any);
     }
 
@@ -176,11 +252,43 @@ mod tests {
     }
 
     #[test]
+    fn one_that_closed_lets_through_one_more_with_each_that_arrives() {
+        let mut breaker = closed_again();
+        assert_eq!(breaker.calls_max(), 1);
+        let mut seen = Vec::new();
+        for n in 0..RAMP_MAX as u64 {
+            assert!(!breaker.arrived(CallId(3 + n), at(100), Some(&TERMS)));
+            seen.push(breaker.calls_max());
+        }
+        assert_eq!((seen[0], seen[1], seen[62], seen[63]), (2, 3, 64, usize::MAX));
+    }
+
+    #[test]
+    fn one_that_closed_opens_at_once_when_as_many_fail_in_a_row_and_is_trusted_again_later() {
+        let mut breaker = closed_again();
+        assert!(!fail(&mut breaker, CALL, [101, 101, 101]), "what began before it closed says nothing");
+        assert!(!fail(&mut breaker, LATER, [101, 101]));
+        assert!(!breaker.arrived(CallId(4), at(102), Some(&TERMS)));
+        assert!(!fail(&mut breaker, CallId(5), [103, 103]));
+        assert!(fail(&mut breaker, CallId(6), [104]), "three in a row");
+        let mut trusted = closed_again();
+        assert!(!fail(&mut trusted, LATER, [700, 700, 700, 700]));
+    }
+
+    #[test]
+    fn a_person_who_hurries_has_it_probed_now() {
+        let mut breaker = opened();
+        breaker.hurry(at(70));
+        assert_eq!(breaker.allowance(at(70)), Allowance::One);
+    }
+
+    #[test]
     fn without_a_circuit_nothing_opens_and_a_reload_that_drops_it_closes() {
+        let failing = Failing::restored(at(10_000), 10_000, at(0));
         let mut breaker = Breaker::CLOSED;
-        assert!((0..1_000).all(|n| !breaker.failed(CALL, at(n), None)));
+        assert!(!breaker.failed(CALL, at(0), None, &failing));
         let mut was_open = opened();
-        was_open.failed(CALL, at(70), None);
+        was_open.failed(CALL, at(70), None, &failing);
         assert_eq!(was_open.allowance(at(70)), Allowance::Any);
     }
 }

@@ -49,6 +49,10 @@ pub struct Core {
     pub(super) uncharged: Uncharged,
     /// Those whose death is with the outbox, and whether it is to be told; bounded by what is unsettled.
     pub(super) dying: BTreeMap<DeliveryId, bool>,
+    /// Those of which the outbox is to be told how they fare.
+    pub(super) to_note: BTreeSet<SubscriptionId>,
+    /// Whether it is being told, and has not answered.
+    pub(super) noting: bool,
     pub(super) counts: Counts,
     pub(super) settlements: Vec<Settlement>,
     pub(super) told: Vec<Told>,
@@ -78,6 +82,8 @@ impl Default for Core {
             ids: CallIds::default(),
             uncharged: Uncharged::default(),
             dying: BTreeMap::new(),
+            to_note: BTreeSet::new(),
+            noting: false,
             counts: Counts::default(),
             settlements: Vec::new(),
             told: Vec::new(),
@@ -118,12 +124,14 @@ impl Core {
     }
 
     /// Every subscription as it stands.
-    pub fn lanes(&self) -> impl Iterator<Item = LaneView> {
-        self.lanes.iter().map(|(id, lane)| LaneView {
+    pub fn lanes(&self, now: Duration) -> impl Iterator<Item = LaneView> {
+        self.lanes.iter().map(move |(id, lane)| LaneView {
             id: *id,
             name: lane.terms.name.clone(),
             in_flight: lane.flying,
-            circuit_open: lane.breaker.is_open(),
+            circuit: lane.breaker.state(),
+            circuit_reason: lane.circuit_reason.clone(),
+            failing_for: lane.failing.map(|failing| failing.lasts(now)),
             held_until: lane.not_before,
             timeout: lane.terms.timeout,
             batch_wait: lane.terms.limits.wait,
@@ -172,6 +180,7 @@ impl Core {
                 self.lanes.values_mut().for_each(|lane| lane.told_while_scanning = false);
             }
             Input::Disabled { subscription, done } => self.disabled(now.elapsed, subscription, done),
+            Input::Noted { subscriptions, done } => self.noted(&subscriptions, done),
             Input::Wake => {}
             Input::Stop { grace } => self.stop(now.elapsed, grace),
         }
@@ -197,23 +206,31 @@ impl Core {
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
         for terms in terms {
             let (id, active) = (terms.id, terms.active);
+            // One of thousands changed: the others are not worth a claim each.
+            let same = self.lanes.get(&id).is_some_and(|lane| !lane.gone && lane.terms == terms);
             let lane = self.lanes.entry(id).or_insert_with(|| {
                 let pace = if started { Pace::default() } else { Pace::after_a_start(terms.rate.as_ref(), now) };
-                Lane::new(terms.clone(), pace)
+                Lane::new(terms.clone(), pace, now)
             });
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
             }
             let changed = lane.terms.mark != terms.mark;
+            let resumed = active && !lane.terms.active;
             (lane.terms, lane.gone) = (terms, false);
             if changed {
                 // What another receiver asked for, and how it failed, says nothing of this one.
                 lane.not_before = Duration::ZERO;
             }
-            if changed || lane.terms.circuit.is_none() {
-                lane.breaker = Breaker::CLOSED;
+            if changed || resumed {
+                lane.forgive();
+                self.to_note.insert(id);
+            } else if lane.terms.circuit.is_none() {
+                (lane.breaker, lane.circuit_reason) = (Breaker::CLOSED, None);
             }
-            self.standing(now, id, active);
+            if !same {
+                self.standing(now, id, active);
+            }
         }
         let gone: Vec<_> = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
         for id in gone {
@@ -226,6 +243,11 @@ impl Core {
 
     fn standing(&mut self, now: Duration, subscription: SubscriptionId, active: bool) {
         let Some(lane) = self.lanes.get_mut(&subscription) else { return };
+        if active && !lane.terms.active {
+            // A person set it going again: it begins anew.
+            lane.forgive();
+            self.to_note.insert(subscription);
+        }
         lane.terms.active = active;
         lane.told_while_scanning = self.scanning;
         if active {
@@ -238,7 +260,19 @@ impl Core {
     fn hurry(&mut self, now: Duration, subscription: SubscriptionId) {
         if let Some(lane) = self.lanes.get_mut(&subscription) {
             lane.not_before = Duration::ZERO;
+            lane.breaker.hurry(now);
+            self.to_note.insert(subscription);
             self.due(subscription, now);
+        }
+    }
+
+    fn noted(&mut self, subscriptions: &[SubscriptionId], done: bool) {
+        self.noting = false;
+        for id in subscriptions {
+            if let Some(lane) = self.lanes.get_mut(id) {
+                // The next scan tells it again.
+                lane.unnoted |= !done;
+            }
         }
     }
 

@@ -2,11 +2,14 @@
 
 use super::circuit::{Allowance, Breaker};
 use super::pace::Pace;
+use super::vitals::{Failing, Noted};
 use super::window::Load;
 use super::words::{CallId, Refusals, Tally, Terms};
 use posthaste_events::builtin::News;
+use posthaste_events::outcome::{REASON_MAX, cut};
+use posthaste_events::retry::RETRY_AFTER_MAX;
 use posthaste_events::{AttemptOutcome, DeliveryId, Facts};
-use posthaste_outbox::{LeaseId, Leased};
+use posthaste_outbox::{LeaseId, Leased, Vitals};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +97,14 @@ pub(super) struct Lane {
     /// Nothing begins before this.
     pub(super) not_before: Duration,
     pub(super) breaker: Breaker,
+    /// Why the circuit opened, where it is not closed.
+    pub(super) circuit_reason: Option<Arc<str>>,
+    /// What failed since a delivery arrived last.
+    pub(super) failing: Option<Failing>,
+    /// As much of `failing` as the outbox was told.
+    pub(super) noted: Noted,
+    /// The outbox failed to note how it fares.
+    pub(super) unnoted: bool,
     /// What its rate limit goes by.
     pub(super) pace: Pace,
     /// A reason for which it is to be disabled, until the outbox did so.
@@ -126,9 +137,16 @@ pub(super) struct Disabling {
 }
 
 impl Lane {
-    pub(super) fn new(terms: Terms, pace: Pace) -> Self {
+    /// One that fares as its terms say, from what the outbox noted last.
+    pub(super) fn new(terms: Terms, pace: Pace, now: Duration) -> Self {
+        let Vitals { failing_for, failures, held_for, open_for } = terms.vitals;
+        let failing = failing_for.map(|so_long| Failing::restored(so_long, failures, now));
+        let open = open_for.zip(terms.circuit);
+        let breaker = open.map_or(Breaker::CLOSED, |(left, circuit)| Breaker::Open {
+            until: now.saturating_add(left.min(circuit.pause)),
+        });
+        let circuit_reason = open.map(|_| Arc::from(why_open(failing.as_ref(), now, "before the daemon started")));
         Self {
-            terms,
             gone: false,
             due: None,
             claiming: None,
@@ -136,8 +154,16 @@ impl Lane {
             calls: 0,
             out: Load { count: 0, bytes: 0 },
             flying: 0,
-            not_before: Duration::ZERO,
-            breaker: Breaker::CLOSED,
+            not_before: if held_for.is_zero() {
+                Duration::ZERO
+            } else {
+                now.saturating_add(held_for.min(RETRY_AFTER_MAX))
+            },
+            breaker,
+            circuit_reason,
+            failing,
+            noted: failing.map(|f| f.noted()),
+            unnoted: false,
             pace,
             disabling: None,
             told_while_scanning: false,
@@ -150,6 +176,7 @@ impl Lane {
             claim_failures: 0,
             obituary: None,
             refused: None,
+            terms,
         }
     }
 
@@ -273,7 +300,7 @@ impl Lane {
     }
 
     /// Counts an attempt, and learns from it how the receiver is; true where that closed an open circuit.
-    pub(super) const fn count(&mut self, kind: AttemptOutcome) -> bool {
+    pub(super) fn count(&mut self, kind: AttemptOutcome, call: CallId, now: Duration) -> bool {
         let tally = &mut self.tally;
         match kind {
             AttemptOutcome::Unattempted => {
@@ -283,23 +310,47 @@ impl Lane {
             AttemptOutcome::Delivered => {
                 tally.delivered += 1;
                 self.failures = 0;
-                return self.breaker.succeeded();
+                self.failing = None;
+                return self.breaker.arrived(call, now, self.terms.circuit.as_ref());
             }
             AttemptOutcome::Failed => tally.failed += 1,
             AttemptOutcome::Rejected => tally.rejected += 1,
         }
         self.failures = self.failures.saturating_add(1);
+        self.failing = Some(Failing::one_more(self.failing, now));
         self.ahead = AHEAD_MIN;
         false
+    }
+
+    /// What it was is said of no one who came since: another receiver, or one that a person set going again.
+    pub(super) fn forgive(&mut self) {
+        (self.failing, self.failures) = (None, 0);
+        (self.breaker, self.circuit_reason) = (Breaker::CLOSED, None);
+    }
+
+    /// How it fares, as it is noted; what the outbox is told of by itself is then known to be told.
+    pub(super) fn note(&mut self, now: Duration) -> Vitals {
+        (self.noted, self.unnoted) = (self.failing.map(|f| f.noted()), false);
+        Vitals {
+            failing_for: self.failing.map(|f| f.lasts(now)),
+            failures: self.failing.map_or(0, |f| f.failures),
+            held_for: self.not_before.saturating_sub(now),
+            open_for: self.breaker.open_for(now),
+        }
+    }
+
+    /// Whether the outbox must be told how it fares.
+    pub(super) fn is_to_note(&self) -> bool {
+        self.unnoted || self.noted != self.failing.map(|f| f.noted())
     }
 
     const fn is_down(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
 
-    /// Calls at once: as configured, fewer while its receiver is down.
+    /// Calls at once: as configured, fewer while its receiver is down or has only just come back.
     pub(super) fn concurrency(&self) -> usize {
-        let most = self.terms.concurrency.max(1);
+        let most = self.terms.concurrency.clamp(1, self.breaker.calls_max());
         if self.is_down() { most.min(DOWN_CALLS) } else { most }
     }
 
@@ -353,6 +404,12 @@ impl Lane {
     pub(super) const fn deadline(&self, now: Duration) -> Duration {
         now.saturating_add(self.terms.timeout)
     }
+}
+
+/// Why a circuit is open.
+pub(super) fn why_open(failing: Option<&Failing>, now: Duration, last: &str) -> String {
+    let (failures, lasts) = failing.map_or((0, 0), |f| (f.failures, f.lasts(now).as_secs()));
+    cut(format!("circuit: {failures} attempts failed and none arrived for {lasts}s, the last: {last}"), REASON_MAX)
 }
 
 /// A call under way.

@@ -14,9 +14,12 @@ mod pace;
 mod report;
 mod turn;
 mod uncharged;
+mod vitals;
 mod window;
 mod words;
 
 pub use self::core::Core;
 pub use window::{BYTES_MAX, COUNT_MAX};
-pub use words::{Action, Call, CallId, Counts, End, Input, LaneView, Now, Owed, Refusals, Tally, Terms, Told};
+pub use words::{
+    Action, Call, CallId, CircuitState, Counts, End, Input, LaneView, Now, Owed, Refusals, Tally, Terms, Told,
+};

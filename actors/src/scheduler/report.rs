@@ -2,7 +2,7 @@
 
 use super::core::{Core, give_back, released};
 use super::decide::{Tried, decide};
-use super::lane::{Disabling, Flying};
+use super::lane::{Disabling, Flying, why_open};
 use super::window::Load;
 use super::words::{Action, CallId, End, Now, Told};
 use posthaste_events::builtin::News;
@@ -19,6 +19,15 @@ const CIRCUIT_OPEN: &str = "give_up_after: its circuit is open";
 /// How long a subscription waits after nobody took its calls.
 const NOT_TAKEN_PAUSE: Duration = Duration::from_millis(100);
 
+/// How an attempt went.
+struct Course {
+    call: CallId,
+    began: Now,
+    took: Duration,
+    /// Whether all that its call delivers are the daemon's own events.
+    ours: bool,
+}
+
 impl Core {
     pub(super) fn outcome(
         &mut self,
@@ -31,13 +40,11 @@ impl Core {
     ) {
         let found = self.calls.get_mut(&call).and_then(|underway| {
             let at = underway.flying.iter().position(|f| f.delivery == delivery)?;
-            Some((underway.subscription, underway.began, underway.flying.swap_remove(at)))
+            let course = Course { call, began: underway.began, took, ours: underway.ours };
+            Some((underway.subscription, course, underway.flying.swap_remove(at)))
         });
         match found {
-            Some((id, began, flying)) => {
-                let attempt = (began, took);
-                self.settle(now.elapsed, id, call, flying, outcome, attempt, random);
-            }
+            Some((id, course, flying)) => self.settle(now.elapsed, id, flying, outcome, &course, random),
             None => self.counts.strays += 1,
         }
     }
@@ -48,6 +55,7 @@ impl Core {
             return;
         };
         let id = underway.subscription;
+        let course = Course { call, began: underway.began, took, ours: underway.ours };
         let timeout = self.lanes.get(&id).map_or(took, |lane| lane.terms.timeout);
         for flying in underway.flying {
             let outcome = match end {
@@ -61,7 +69,7 @@ impl Core {
                     continue;
                 }
             };
-            self.settle(now.elapsed, id, call, flying, outcome, (underway.began, took), random);
+            self.settle(now.elapsed, id, flying, outcome, &course, random);
         }
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.calls = lane.calls.saturating_sub(1);
@@ -86,17 +94,17 @@ impl Core {
     }
 
     /// Settles one delivery by its outcome.
-    #[expect(clippy::too_many_arguments, reason = "all of it is the one fact that an attempt ended")]
     fn settle(
         &mut self,
         now: Duration,
         id: SubscriptionId,
-        call: CallId,
         flying: Flying,
         outcome: Outcome,
-        (began, took): (Now, Duration),
+        course: &Course,
         random: &dyn Random,
     ) {
+        // First, since what it is owed is kept where it is disabled for this.
+        self.judge(now, id, &outcome, course);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let load = Load { count: 1, bytes: flying.bytes };
         self.window.give(load);
@@ -114,11 +122,7 @@ impl Core {
         if kind == AttemptOutcome::Unattempted {
             self.uncharged.add(flying.delivery, flying.attempt);
         }
-        if lane.count(kind) {
-            let subscription = lane.terms.name.to_string();
-            self.actions.push(Action::Announce(News::Recovered { subscription, reason: "circuit".into() }));
-        }
-        lane.tally.took = lane.tally.took.saturating_add(took);
+        lane.tally.took = lane.tally.took.saturating_add(course.took);
         match &then {
             Then::RetryIn(wait) => lane.due_at(now.saturating_add(*wait)),
             Then::Dead(_) => {
@@ -131,8 +135,8 @@ impl Core {
         }
         let attempt = Attempt {
             number: flying.attempt,
-            at: began.wall,
-            duration: took,
+            at: course.began.wall,
+            duration: course.took,
             outcome: kind,
             detail: into_detail(outcome),
         };
@@ -146,11 +150,38 @@ impl Core {
         });
         let (lease, delivery) = (flying.lease, flying.delivery);
         self.settlements.push(Settlement { lease, delivery, attempt: Some(attempt), then });
-        let failed = matches!(kind, AttemptOutcome::Failed | AttemptOutcome::Rejected);
-        if failed && lane.breaker.failed(call, now, lane.terms.circuit.as_ref()) {
+        self.touch(id);
+    }
+
+    /// What an outcome says of its subscription: its circuit opens or closes, or it has failed for too long.
+    fn judge(&mut self, now: Duration, id: SubscriptionId, outcome: &Outcome, course: &Course) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let kind = outcome.kind();
+        if lane.count(kind, course.call, now) {
+            lane.circuit_reason = None;
+            self.to_note.insert(id);
+            let news = News::Recovered { subscription: lane.terms.name.to_string(), reason: "circuit".into() };
+            self.actions.push(Action::Announce(news));
+        }
+        let failing = lane.failing.filter(|_| matches!(kind, AttemptOutcome::Failed | AttemptOutcome::Rejected));
+        let Some(failing) = failing else { return };
+        if lane.breaker.failed(course.call, now, lane.terms.circuit.as_ref(), &failing) {
+            let reason = why_open(Some(&failing), now, &last_of(outcome));
+            lane.circuit_reason = Some(reason.as_str().into());
+            self.to_note.insert(id);
+            // What fails while one of our own events is delivered makes no further one.
+            if !course.ours {
+                let subscription = lane.terms.name.to_string();
+                self.actions.push(Action::Announce(News::Failing { subscription, reason }));
+            }
             self.release_ready(id, now);
         }
-        self.touch(id);
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.takes()) else { return };
+        if let Some(reason) = failing.disables(lane.terms.disable_after, now) {
+            lane.disabling = Some(Disabling { reason, tell: !course.ours, asked: false });
+            self.ask_to_disable(id);
+            self.release_ready(id, now);
+        }
     }
 
     /// What the outbox made of settlements. A death counts, and is told, once it is written down.
@@ -207,6 +238,7 @@ impl Core {
         match signal {
             Signal::SlowDown(wait) => {
                 lane.not_before = lane.not_before.max(now.saturating_add(wait.min(RETRY_AFTER_MAX)));
+                self.to_note.insert(id);
             }
             Signal::Disable(reason) => {
                 let reason = cut(reason, REASON_MAX);
@@ -225,6 +257,16 @@ impl Core {
             disabling.asked = true;
             self.actions.push(Action::Disable { subscription: id, reason: disabling.reason.clone() });
         }
+    }
+}
+
+/// What went wrong last, in words.
+fn last_of(outcome: &Outcome) -> String {
+    let detail = outcome.detail();
+    match (&detail.error, detail.status) {
+        (Some(error), _) => error.clone(),
+        (None, Some(status)) => format!("status {status}"),
+        (None, None) => "failed".to_owned(),
     }
 }
 

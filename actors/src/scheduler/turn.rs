@@ -1,7 +1,7 @@
 //! What the core does once it has taken its inputs: begin calls, claim for whoever's turn it is, settle, set its alarm.
 
 use super::core::{Core, give_back, released};
-use super::lane::{Claiming, Flying, Ready, Underway};
+use super::lane::{Claiming, Flying, Lane, Ready, Underway};
 use super::window::{COUNT_MAX, Load};
 use super::words::{Action, Call, Now};
 use posthaste_events::{Origin, SubscriptionId};
@@ -50,12 +50,28 @@ impl Core {
         for id in cramped {
             self.look_at(now, id);
         }
-        let idle = self.calls.is_empty() && self.claims == 0 && self.unsettled == 0 && self.again.is_empty();
+        self.note(at);
+        let idle =
+            !self.noting && self.calls.is_empty() && self.claims == 0 && self.unsettled == 0 && self.again.is_empty();
         if self.stopping.is_some() && idle && !self.stopped {
             self.stopped = true;
             self.actions.push(Action::Stopped);
         }
         self.wake(at);
+    }
+
+    /// Tells the outbox how those fare of whom that changed; one answer after another, so that none overtakes a newer one.
+    fn note(&mut self, now: Duration) {
+        if self.noting || self.to_note.is_empty() {
+            return;
+        }
+        let lanes = &mut self.lanes;
+        let told = std::mem::take(&mut self.to_note).into_iter();
+        let vitals: Vec<_> = told.filter_map(|id| Some((id, lanes.get_mut(&id)?.note(now)))).collect();
+        if !vitals.is_empty() {
+            self.noting = true;
+            self.actions.push(Action::Note(vitals));
+        }
     }
 
     /// Once a second: what a lost hint or a failed answer left lying.
@@ -73,6 +89,9 @@ impl Core {
         for id in ids {
             self.ask_to_disable(id);
             self.touch(id);
+            if self.lanes.get(&id).is_some_and(Lane::is_to_note) {
+                self.to_note.insert(id);
+            }
         }
         self.renew(now);
     }

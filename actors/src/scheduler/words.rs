@@ -25,7 +25,7 @@ pub struct Now {
 pub struct CallId(pub u64);
 
 /// What the core must know of a subscription.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
     /// Its number in the outbox.
     pub id: SubscriptionId,
@@ -145,6 +145,13 @@ pub enum Input {
         /// Whether it worked.
         done: bool,
     },
+    /// The outbox noted how subscriptions fare, or failed to.
+    Noted {
+        /// Which.
+        subscriptions: Vec<SubscriptionId>,
+        /// Whether it worked.
+        done: bool,
+    },
     /// Time passed: the core asked to be woken, or it does no harm.
     Wake,
     /// Nothing more may begin; after the grace what is in flight is returned.
@@ -242,6 +249,8 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// Note how subscriptions fare; answer with [`Input::Noted`]. None other comes before that.
+    Note(Vec<(SubscriptionId, Vitals)>),
     /// Record one of the daemon's own events.
     Announce(News),
     /// Ask what each subscription is owed; answer with [`Input::Owed`].
@@ -295,6 +304,30 @@ pub struct Tally {
     pub took: Duration,
 }
 
+/// The state of a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CircuitState {
+    /// Deliveries go.
+    #[default]
+    Closed,
+    /// None goes for now.
+    Open,
+    /// One goes, to see whether its receiver is back.
+    Probing,
+}
+
+impl CircuitState {
+    /// As it is shown: `closed`, `open` or `probing`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Probing => "probing",
+        }
+    }
+}
+
 /// A subscription as the core sees it.
 #[derive(Debug, Clone)]
 pub struct LaneView {
@@ -304,8 +337,12 @@ pub struct LaneView {
     pub name: Arc<str>,
     /// Deliveries in flight.
     pub in_flight: usize,
-    /// Whether its circuit is open.
-    pub circuit_open: bool,
+    /// How its circuit stands.
+    pub circuit: CircuitState,
+    /// Why its circuit opened, where it is not closed.
+    pub circuit_reason: Option<Arc<str>>,
+    /// For how long nothing has arrived, where the last attempt failed.
+    pub failing_for: Option<Duration>,
     /// Nothing begins before this by the deciding clock; may be past.
     pub held_until: Duration,
     /// How long a call may take.

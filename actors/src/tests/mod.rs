@@ -10,6 +10,7 @@ mod probes;
 mod quarantine;
 mod rooms;
 mod silence;
+mod subscriptions;
 mod wishes;
 
 use house::House;

@@ -7,12 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod batches;
+mod fares;
 mod isolation;
 mod model;
+mod orders;
 mod people;
 mod rates;
 mod receiver;
 mod seams;
+mod stage;
 mod store;
 mod wishes;
 mod world;

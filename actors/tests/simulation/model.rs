@@ -25,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) calls_begun: usize,
     /// When the calls of a subscription with a rate limit arrived at its receiver.
     pub(crate) arrivals: BTreeMap<SubscriptionId, Vec<Duration>>,
+    /// What the daemon told, in order.
+    pub(crate) news: Vec<News>,
     news_dead: u64,
     deaths: u64,
     deaths_unprobed: u64,
@@ -88,6 +90,23 @@ impl Model {
         self.deliveries.iter().filter_map(never).chain(self.deliveries.iter().filter_map(late)).collect()
     }
 
+    /// When each delivery to a subscription began first, in order.
+    pub(crate) fn begun_at(&self, id: SubscriptionId) -> Vec<Duration> {
+        let of_it = self.deliveries.iter().filter(|(delivery, _)| delivery.subscription == id);
+        let mut begun: Vec<_> = of_it.filter_map(|(_, known)| known.begun_at).collect();
+        begun.sort();
+        begun
+    }
+
+    /// Deliveries to a subscription that arrived, in that order, with the time of their recording.
+    pub(crate) fn arrived_in_order(&self, id: SubscriptionId) -> Vec<(Duration, DeliveryId)> {
+        let of_it = self.deliveries.iter().filter(|(delivery, _)| delivery.subscription == id);
+        let arrived = of_it.filter_map(|(id, known)| Some((known.accepted_at?, known.recorded_at, *id)));
+        let mut arrived: Vec<_> = arrived.collect();
+        arrived.sort();
+        arrived.into_iter().map(|(_, recorded, id)| (recorded, id)).collect()
+    }
+
     /// Deaths; those that were told; those without an attempt.
     pub(crate) fn deaths(&self) -> (u64, u64, u64) {
         (self.deaths, self.news_dead, self.deaths_unprobed)
@@ -120,7 +139,10 @@ impl World {
 
     pub(crate) fn model_crashed(&mut self) {
         self.model.calls.clear();
-        self.model.slow_until.clear();
+        // What was noted of it holds on.
+        let held = |id: &SubscriptionId| self.now + self.vitals(*id).held_for;
+        let slow: BTreeMap<_, _> = self.model.slow_until.keys().map(|id| (*id, held(id))).collect();
+        self.model.slow_until = slow;
         // What the dead process had under way may be tried beside it.
         self.model.in_flight.clear();
         if self.store.can_crash() {
@@ -263,10 +285,11 @@ impl World {
         }
     }
 
-    pub(crate) fn model_news(&mut self, news: &News) {
-        if let News::Dead { count, .. } = news {
+    pub(crate) fn model_news(&mut self, news: News) {
+        if let News::Dead { count, .. } = &news {
             self.model.news_dead += count;
         }
+        self.model.news.push(news);
     }
 
     /// The store took a settlement: is it what must follow?

@@ -67,7 +67,7 @@ impl World {
                 let size = if !self.calm && self.dice.chance(0.05) { 200_000 } else { self.dice.between(10, 2_000) };
                 let facts = Facts {
                     event_type: EventType::parse("sim:happened").unwrap(),
-                    key: None,
+                    key: self.orders.key(),
                     tenant: None,
                     origin: if self.dice.chance(0.1) { Origin::Daemon } else { Origin::Record },
                     occurred_at: None,
@@ -85,12 +85,13 @@ impl World {
             })
             .collect();
         let recorded = self.ask(self.store.outbox.record(events, self.epoch)).unwrap();
+        self.orders.recorded(&recorded);
         for (recorded, owed) in recorded.iter().zip(owed) {
             self.model_recorded(recorded.id, &owed);
         }
     }
 
-    fn pause(&mut self, id: SubscriptionId, pause: Duration) {
+    pub(crate) fn pause(&mut self, id: SubscriptionId, pause: Duration) {
         if let Some(wait) = self.away() {
             // Whoever asks waits for the answer, and gets it in turn.
             self.at(wait, None, move |world| world.pause(id, pause));
@@ -144,7 +145,7 @@ impl World {
     pub(crate) fn enroll(&mut self) {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
         let wanted = wanted
-            .map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000, ordered: false })
+            .map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000, ordered: self.orders.kept })
             .collect();
         self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
     }

@@ -104,7 +104,7 @@ impl World {
                     world.model_accepts(delivery);
                 }
             });
-            let (signal, outcome) = answer(mood, &self.dice);
+            let (signal, outcome) = answer(mood, &self.dice, self.asked_wait);
             self.at(at, generation, move |world| {
                 let mut inputs = Vec::new();
                 inputs.extend(signal.map(|signal| {
@@ -136,14 +136,14 @@ impl World {
     }
 }
 
-fn answer(mood: Mood, dice: &Dice) -> (Option<Signal>, Option<Outcome>) {
+fn answer(mood: Mood, dice: &Dice, asked_wait: Option<Duration>) -> (Option<Signal>, Option<Outcome>) {
     let detail = |status| Detail { status: Some(status), ..Detail::default() };
     let retry = |status| Outcome::Retry { detail: detail(status), after: None };
     match mood {
         Mood::Accepts => (None, Some(Outcome::Delivered(detail(200)))),
         Mood::Fails => (None, Some(retry(500))),
         Mood::AsksToWait => {
-            let wait = dice.millis(500, 20_000);
+            let wait = asked_wait.unwrap_or_else(|| dice.millis(500, 20_000));
             (Some(Signal::SlowDown(wait)), Some(Outcome::Retry { detail: detail(429), after: Some(wait) }))
         }
         Mood::IsGone => (Some(Signal::Disable("gone".into())), Some(retry(410))),

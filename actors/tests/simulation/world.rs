@@ -1,14 +1,15 @@
 //! The world: a queue of steps in time, the real core, the real outbox in memory, and faults between them.
 
 use crate::model::Model;
+use crate::orders::Orders;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
 use crate::store::{Hints, SimStore};
-use posthaste_actors::scheduler::{Action, COUNT_MAX, Core, End, Input, Now, Owed, Terms, Told};
+use posthaste_actors::scheduler::{Action, COUNT_MAX, CircuitState, Core, End, Input, Now, Owed, Terms, Told};
 use posthaste_actors::settings::{Circuit, Rate};
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then};
+use posthaste_outbox::{Enrolment, Settled, Settlement, Standing, Then, Vitals};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,18 @@ pub(crate) struct World {
     pub(crate) epoch: u64,
     pub(crate) lanes: BTreeMap<SubscriptionId, SimLane>,
     pub(crate) model: Model,
+    /// How subscriptions fared when it was noted last, and when that was.
+    pub(crate) noted: BTreeMap<SubscriptionId, (Duration, Vitals)>,
+    /// The store says that it noted how subscriptions fare, and keeps nothing.
+    pub(crate) forgetful: bool,
+    /// Nobody resumes by himself what was disabled.
+    pub(crate) left_alone: bool,
+    /// How long receivers ask to wait that ask for it, where that is fixed.
+    pub(crate) asked_wait: Option<Duration>,
+    /// The most that a test saw of what it looks for.
+    pub(crate) most: usize,
+    /// When a test saw a subscription disabled.
+    pub(crate) disabled_at: Option<Duration>,
     pub(crate) problems: Vec<String>,
     pub(crate) digest: u64,
     pub(crate) storm_until: Duration,
@@ -95,6 +108,8 @@ pub(crate) struct World {
     pub(crate) hints_lost: f64,
     /// Nothing happens that would keep a lane from calling, so that a small batch has no other reason to begin.
     pub(crate) calm: bool,
+    /// Which events are of one entity, and whether deliveries go by that.
+    pub(crate) orders: Orders,
     /// Counts the lives of the process; what an earlier one left behind reaches no later one.
     pub(crate) generation: u64,
     pub(crate) running: bool,
@@ -114,7 +129,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        Self::with_orders(seed, sabotage, Orders::default())
+    }
+
+    pub(crate) fn with_orders(seed: u64, sabotage: Sabotage, orders: Orders) -> Self {
         let mut world = Self::empty(seed, sabotage);
+        world.orders = orders;
         world.storm_until = Duration::from_secs(world.dice.between(20, 240));
         if sabotage == Sabotage::SyncLies {
             world.store.lie_on_sync();
@@ -143,12 +163,19 @@ impl World {
             epoch: 0,
             lanes: BTreeMap::new(),
             model: Model::default(),
+            noted: BTreeMap::new(),
+            forgetful: false,
+            left_alone: false,
+            asked_wait: None,
+            most: 0,
+            disabled_at: None,
             problems: Vec::new(),
             digest: seed,
             storm_until: Duration::ZERO,
             ends: None,
             hints_lost: 0.3,
             calm: false,
+            orders: Orders::default(),
             generation: 0,
             running: true,
             crashes: 0,
@@ -170,7 +197,7 @@ impl World {
         let wanted = (0..self.dice.between(1, 6)).map(|n| Enrolment {
             name: format!("sub-{n}"),
             backlog_max: 1_000_000,
-            ordered: false,
+            ordered: self.orders.kept,
         });
         let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;
@@ -211,8 +238,8 @@ impl World {
             retry,
             concurrency: dice.between(1, 8) as usize,
             rate: of_rates.chance(0.3).then(rate),
-            ordered: false,
-            disable_after: None,
+            ordered: self.orders.kept,
+            disable_after: of_rates.chance(0.2).then(|| of_rates.millis(1_000, 30_000)),
             vitals: posthaste_outbox::Vitals::default(),
             circuit: dice.chance(0.5).then(|| Circuit {
                 failures: dice.between(1, 20) as u32,
@@ -236,7 +263,7 @@ impl World {
         listed
             .map(|lane| {
                 let (active, rate) = (lane.standing == Standing::Active, lane.terms.rate.map(told));
-                Terms { active, rate, ..lane.terms.clone() }
+                Terms { active, rate, vitals: self.vitals(lane.terms.id), ..lane.terms.clone() }
             })
             .collect()
     }
@@ -323,7 +350,8 @@ impl World {
         }
         let now = Now { elapsed: self.now, wall: self.clock.wall() };
         let actions = self.core.handle(now, inputs, &self.random);
-        self.seen.circuits_open += u64::from(self.core.lanes().any(|lane| lane.circuit_open));
+        self.seen.circuits_open +=
+            u64::from(self.core.lanes(self.now).any(|lane| lane.circuit != CircuitState::Closed));
         let (count, _) = self.core.out();
         if count > COUNT_MAX {
             self.problems.push(format!("{count} deliveries are out"));
@@ -348,6 +376,7 @@ impl World {
                 let claimed =
                     if world.fault(0.02) { None } else { world.ask(world.store.outbox.claim(subscription, want)).ok() };
                 if let Some(claimed) = &claimed {
+                    world.judge_order(claimed);
                     world.model_claimed(claimed, want);
                 }
                 world.answer(Input::Claimed { subscription, claimed });
@@ -382,11 +411,21 @@ impl World {
                     world.ask(world.store.outbox.set_standing(subscription, standing.clone())).unwrap();
                     world.lane(subscription).standing = standing;
                     let wait = world.dice.millis(1_000, 60_000);
-                    world.at(wait, None, move |world| world.resume(subscription));
+                    if !world.left_alone {
+                        world.at(wait, None, move |world| world.resume(subscription));
+                    }
                 }
                 world.answer(Input::Disabled { subscription, done });
             }),
-            Action::Announce(news) => self.model_news(&news),
+            Action::Note(vitals) => self.later(move |world| {
+                let subscriptions = vitals.iter().map(|(id, _)| *id).collect();
+                let done = !world.fault(0.2);
+                if done && !world.forgetful {
+                    world.noted.extend(vitals.into_iter().map(|(id, vitals)| (id, (world.now, vitals))));
+                }
+                world.answer(Input::Noted { subscriptions, done });
+            }),
+            Action::Announce(news) => self.model_news(news),
             Action::Scan => self.later(move |world| {
                 if world.dice.chance(0.1) {
                     world.ask(world.store.outbox.sweep(Duration::from_millis(5))).unwrap();

@@ -1,5 +1,6 @@
 //! The options of a webhook: as they are written, and checked.
 
+use super::format::{self, Format};
 use super::keyring::{Keyring, Scheme};
 use super::signing::{Signing, Written};
 use crate::authorization::{Authorization, WrittenAuth};
@@ -29,6 +30,9 @@ pub const KEYS: Keys = Keys {
         "ca",
         "dangerous_accept_invalid_certificates",
         "format",
+        "mode",
+        "source",
+        "content_type",
         "give_up_on",
         "https_only",
     ],
@@ -44,10 +48,11 @@ pub struct WebhookOptions {
     pub url: Option<String>,
     /// The secrets that sign, 1 to 8: `whsec_` and the base64 of 24 to 64 bytes each, or any text of 16 to 256 bytes where
     /// `signature` has no `"standard"`. The first signs first, all of them sign, so that a receiver can change from one
-    /// to the next; `{ secret = "…", until = "…" }` signs before that time only, and at least one has no `until`. Required.
+    /// to the next; `{ secret = "…", until = "…" }` signs before that time only, and at least one has no `until`. Required, but
+    /// for the formats of chats.
     pub secrets: Option<Vec<Value>>,
     /// How it is signed: `"standard"`, `"github"` (`x-hub-signature-256`) or `"orchest"` (`x-hub-signature`), or a list of
-    /// them. Default `"standard"`.
+    /// them. Default `"standard"`, of `format = "orchest"` `"orchest"`.
     pub signature: Option<Value>,
     /// What the names of the standard headers begin with, 1 to 4: each gets a whole set. Default `["webhook-"]`.
     pub header_prefixes: Option<Vec<String>>,
@@ -67,9 +72,15 @@ pub struct WebhookOptions {
     pub ca: Option<String>,
     /// Whether any certificate is believed. Default false.
     pub dangerous_accept_invalid_certificates: bool,
-    /// How the body is written: `"standard"`, the default. `cloudevents`, `orchest`, `slack`, `teams` and `discord` are not
-    /// built yet.
+    /// How the body is written: `"standard"`, the default, `"cloudevents"`, `"orchest"`, `"slack"`, `"teams"` or `"discord"`.
     pub format: Option<String>,
+    /// Of `format = "cloudevents"`: `"structured"`, the default, or `"binary"`, with the attributes in headers.
+    pub mode: Option<String>,
+    /// Of `format = "cloudevents"`: the `source` of every event, a reference to a URI of at most 256 bytes. Default
+    /// `"/posthaste"`.
+    pub source: Option<String>,
+    /// Of `format = "orchest"`: `"json"`, the default, or `"form"`, two fields of a form.
+    pub content_type: Option<String>,
     /// Statuses that make a delivery dead at once: 300 to 599. Default none: every failure is tried again.
     pub give_up_on: BTreeSet<u16>,
     /// Whether a URL that is not https is refused. Default false.
@@ -83,6 +94,7 @@ pub struct Webhook {
     pub(super) keyring: Keyring,
     pub(super) headers: Vec<(Name, String)>,
     pub(super) authorization: Option<Authorization>,
+    pub(super) format: Format,
     pub(super) timeout: Duration,
     pub(super) give_up_on: BTreeSet<u16>,
     https_only: bool,
@@ -103,7 +115,17 @@ impl Webhook {
         if written.url.is_none() && !wrong("url", &problems) {
             problems.push(Problem::new("url", "url is missing", "say where to post: url = \"https://…\""));
         }
-        let optional = false;
+        let format = Format::read(
+            format::Written {
+                format: written.format.as_deref(),
+                mode: written.mode.as_deref(),
+                source: written.source.as_deref(),
+                content_type: written.content_type.as_deref(),
+            },
+            &mut problems,
+        );
+        let format = format.unwrap_or(Format::Standard);
+        let optional = format.is_chat();
         if written.secrets.is_none() && !optional && !wrong("secrets", &problems) {
             let hint =
                 "write secrets = [\"env:NAME\"]; for a new one: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\"";
@@ -115,7 +137,7 @@ impl Webhook {
                 secrets: written.secrets.as_deref(),
                 signature: written.signature.as_ref(),
                 prefixes: written.header_prefixes.as_deref(),
-                scheme: Scheme::Standard,
+                scheme: if matches!(format, Format::Orchest { .. }) { Scheme::Orchest } else { Scheme::Standard },
                 optional,
             },
             &mut problems,
@@ -134,7 +156,6 @@ impl Webhook {
             timeout,
             &mut problems,
         );
-        check_format(written.format.as_deref(), &mut problems);
         for status in written.give_up_on.iter().filter(|status| !(300..600).contains(*status)) {
             let what = format!("give_up_on has {status}, which is no failure's status");
             problems.push(Problem::new("give_up_on", what, "list statuses from 300 to 599"));
@@ -148,6 +169,7 @@ impl Webhook {
                 keyring: signing.keyring,
                 headers,
                 authorization,
+                format,
                 timeout,
                 give_up_on,
                 https_only,
@@ -164,20 +186,16 @@ impl Webhook {
             "header_prefixes": self.prefixes,
             "headers": shown_headers(&self.headers),
             "timeout": Span(self.timeout).to_string(),
-            "format": "standard",
             "give_up_on": self.give_up_on,
             "https_only": self.https_only,
         });
         if let Some(authorization) = &self.authorization {
             shown["auth"] = authorization.shown();
         }
-        match shown {
-            Value::Object(mut shown) => {
-                shown.extend(shown_wire(self.target.wire()));
-                shown
-            }
-            _ => Map::new(),
-        }
+        let Value::Object(mut shown) = shown else { return Map::new() };
+        self.format.show(&mut shown);
+        shown.extend(shown_wire(self.target.wire()));
+        shown
     }
 
     /// The whole URL.
@@ -201,24 +219,10 @@ fn own_headers(
     };
     let (reserved, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
         written.iter().map(|(name, value)| (name.clone(), value.clone())).partition(|(name, _)| ours(name));
-    let mut read = headers(&free, problems);
+    let read = headers(&free, problems);
     for name in reserved.keys() {
         let what = format!("headers: {name:?} is reserved");
         problems.push(Problem::new(format!("headers.{name}"), what, "a webhook sets this header; use another name"));
     }
-    read.shrink_to_fit();
     read
-}
-
-fn check_format(format: Option<&str>, problems: &mut Vec<Problem>) {
-    match format {
-        None | Some("standard") => {}
-        Some(later @ ("cloudevents" | "orchest" | "slack" | "teams" | "discord")) => {
-            problems.push(Problem::not_built("format", later));
-        }
-        Some(other) => {
-            let hint = "there are standard, cloudevents, orchest, slack, teams and discord";
-            problems.push(Problem::new("format", format!("format = {other:?} is unknown"), hint));
-        }
-    }
 }

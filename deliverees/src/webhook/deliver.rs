@@ -2,9 +2,12 @@
 
 use super::answer::judge;
 use super::config::Webhook;
-use crate::http::{Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
+use super::format::{Event, Message};
+use crate::http::{Http, Outgoing, Progress, REPORT_TIME, Seen};
+use crate::registry::Tools;
+use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock;
-use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Payload as _, Reporter};
+use posthaste_events::{Batch, BoxFuture, Deliveree, Delivery, Notification, Outcome, Payload as _, Reporter};
 use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName;
@@ -17,6 +20,7 @@ struct Parts {
     webhook: Arc<Webhook>,
     http: Http,
     clock: Arc<dyn Clock>,
+    subscription: Arc<str>,
     names: Names,
 }
 
@@ -30,7 +34,7 @@ struct Names {
 }
 
 impl Sender {
-    pub(super) fn new(webhook: Arc<Webhook>, http: Http, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(webhook: Arc<Webhook>, tools: &Tools) -> Self {
         let names = Names {
             attempt: "posthaste-attempt".into(),
             sequence: "posthaste-sequence".into(),
@@ -38,7 +42,8 @@ impl Sender {
             content_type: surf::http::headers::CONTENT_TYPE,
             authorization: surf::http::headers::AUTHORIZATION,
         };
-        Self(Arc::new(Parts { webhook, http, clock, names }))
+        let (http, clock) = (tools.http.clone(), Arc::clone(&tools.clock));
+        Self(Arc::new(Parts { webhook, http, clock, subscription: Arc::clone(&tools.subscription), names }))
     }
 }
 
@@ -61,10 +66,18 @@ impl Deliveree<Notification> for Sender {
 
 impl Parts {
     async fn attempt(&self, delivery: &Delivery<Notification>, deadline: Instant, report: &Reporter) {
-        let body = delivery.payload.bytes().clone();
-        let headers = self.headers(delivery, &body);
+        let (id, facts, body) = (delivery.id(), delivery.facts(), delivery.payload.bytes());
+        let message = match self.webhook.format.write(&Event { id, facts, body, subscription: &self.subscription }) {
+            Ok(message) => message,
+            // Counted like any other failure, so that it backs off and ends one day.
+            Err(error) => {
+                let detail = Detail::error(format!("body: the notification can not be written: {error}"));
+                return report.outcome(delivery.ticket, Outcome::Retry { detail, after: None });
+            }
+        };
+        let headers = self.headers(delivery, &message);
         let target = Arc::clone(&self.webhook.target);
-        let outgoing = Outgoing { target, headers, body, progress: Progress::default() };
+        let outgoing = Outgoing { target, headers, body: message.body, progress: Progress::default() };
         let (seen, end) = self.http.exchange(outgoing, Seen::default(), deadline).await;
         let (outcome, signal) = judge(&seen, end, &self.webhook.give_up_on, self.clock.wall());
         // First what holds back the others, so that none of them starts in between.
@@ -74,7 +87,7 @@ impl Parts {
         report.outcome(delivery.ticket, outcome);
     }
 
-    fn headers(&self, delivery: &Delivery<Notification>, body: &[u8]) -> Vec<(HeaderName, String)> {
+    fn headers(&self, delivery: &Delivery<Notification>, message: &Message) -> Vec<(HeaderName, String)> {
         let (webhook, names) = (&self.webhook, &self.names);
         let id = delivery.event().to_string();
         let mut headers = Vec::with_capacity(webhook.headers.len() + 8);
@@ -84,12 +97,13 @@ impl Parts {
             headers.push((names.authorization.clone(), authorization.value().to_owned()));
         }
         headers.extend([
-            (names.user_agent.clone(), USER_AGENT.to_owned()),
-            (names.content_type.clone(), "application/json".to_owned()),
+            (names.user_agent.clone(), message.user_agent.to_owned()),
+            (names.content_type.clone(), message.content_type.to_owned()),
             (names.attempt.clone(), delivery.attempt.to_string()),
             (names.sequence.clone(), delivery.event().sequence().to_string()),
         ]);
-        webhook.keyring.sign(&id, self.clock.wall(), body, &mut headers);
+        headers.extend(message.headers.iter().map(|(name, value)| (HeaderName::from(*name), value.clone())));
+        webhook.keyring.sign(&id, self.clock.wall(), &message.body, &mut headers);
         headers
     }
 }

@@ -1,8 +1,10 @@
-//! The `webhook` kind: [Standard Webhooks](https://www.standardwebhooks.com) over HTTP, one event a request.
+//! The `webhook` kind: one event a request over HTTP, as [Standard Webhooks](https://www.standardwebhooks.com) asks or in
+//! another format that receivers know.
 
 mod answer;
 mod config;
 mod deliver;
+mod format;
 mod keyring;
 pub mod sign;
 mod signing;
@@ -25,9 +27,7 @@ pub fn kind() -> Kind {
         parse: Arc::new(|options, guard| {
             let webhook = Arc::new(Webhook::parse(options, guard)?);
             let (shown, revealed) = (webhook.shown(), webhook.revealed());
-            let make = move |tools: &crate::Tools| {
-                Sender::new(Arc::clone(&webhook), tools.http.clone(), Arc::clone(&tools.clock))
-            };
+            let make = move |tools: &crate::Tools| Sender::new(Arc::clone(&webhook), tools);
             Ok(Parsed::notification(shown, make).revealing(revealed))
         }),
     }

@@ -90,3 +90,39 @@ async fn who_calls_is_told_as_authorization() {
     let bearer = json!({ "auth": { "bearer": "mF_9.B5f-4.1JqM" } });
     assert_eq!(arriving(bearer, &[NOW]).await[0].headers["authorization"], "Bearer mF_9.B5f-4.1JqM");
 }
+
+/// The official library looks at the machine's clock.
+#[expect(clippy::disallowed_methods, reason = "a receiver's library has no other clock than the machine's")]
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap()
+}
+
+#[tokio::test]
+async fn the_library_for_rust_accepts_what_arrives_and_refuses_what_was_changed() {
+    let secrets = json!({ "secrets": [OTHER_SECRET, SECRET] });
+    let now = now();
+    let requests = arriving(secrets, &[now, now - 290, now - 310, now + 310]).await;
+    let headers = |request: &Request, change: &str| {
+        let changed = |name: &str, value: &str| if name == change { format!("{value}1") } else { value.to_owned() };
+        request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), changed(name, value).parse().unwrap()))
+            .collect()
+    };
+    for secret in [SECRET, OTHER_SECRET] {
+        let hook = standardwebhooks::Webhook::new(secret).unwrap();
+        let accepts =
+            |request: &Request, change: &str, body: &[u8]| hook.verify(body, &headers(request, change)).is_ok();
+        let accepted: Vec<bool> = requests.iter().map(|request| accepts(request, "", &request.body)).collect();
+        assert_eq!(accepted, [true, true, false, false]);
+        let request = &requests[0];
+        assert!(
+            !accepts(request, "webhook-id", &request.body) && !accepts(request, "webhook-timestamp", &request.body)
+        );
+        assert!(!accepts(request, "", &[&request.body[..], b"\n"].concat()));
+    }
+    let other = standardwebhooks::Webhook::new("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").unwrap();
+    assert!(other.verify(&requests[0].body, &headers(&requests[0], "")).is_err());
+}

@@ -180,6 +180,21 @@ impl SimDisk {
         keys
     }
 
+    /// Takes the last row whose key begins with this byte from the newest keyspace that has one, as if it had been written in
+    /// a batch of its own that never came to be: for negative controls.
+    pub fn forget_last(&self, kind: u8) -> bool {
+        let mut state = self.state();
+        for stored in state.generations.values_mut().rev() {
+            let of_kind = |key: &&Vec<u8>| key.first() == Some(&kind);
+            if let Some(key) = stored.durable.keys().rfind(of_kind).cloned() {
+                stored.durable.remove(&key);
+                stored.live.remove(&key);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Lets every later opening of a keyspace answer [`DiskError::Damaged`]; a salvage still works.
     pub fn break_generation(&self, generation: Generation) {
         if let Some(stored) = self.state().generations.get_mut(&generation) {

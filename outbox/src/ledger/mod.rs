@@ -8,6 +8,7 @@ mod account;
 mod held;
 mod noted;
 mod order;
+mod roll;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
@@ -16,7 +17,7 @@ pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
-use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
+use crate::{Epoch, LeaseId, Standing, Wish};
 use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
@@ -144,6 +145,13 @@ impl Ledger {
         account.last_owed = account.last_owed.max(written.last_owed);
     }
 
+    /// Says up to where those may be owed events of which nobody noted it.
+    pub(crate) fn know_last_owed(&mut self, last: u64) {
+        for account in self.accounts.values_mut().filter(|account| account.last_owed == u64::MAX) {
+            account.last_owed = last;
+        }
+    }
+
     /// Sets epoch and the next number of a subscription as they were written; neither falls.
     pub(crate) fn restore_counters(&mut self, epoch: Epoch, next_subscription: u32) {
         self.last_epoch = self.last_epoch.max(epoch);
@@ -155,102 +163,12 @@ impl Ledger {
         self.next_subscription
     }
 
-    /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
-    pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
-        self.last_epoch += 1;
-        self.epoch = self.last_epoch;
-        let known: HashMap<String, SubscriptionId> = self.accounts().map(|(id, a)| (a.name.clone(), id)).collect();
-        let mut changed = BTreeSet::new();
-        let mut listed = BTreeSet::new();
-        for enrolment in wanted {
-            let id = known.get(&enrolment.name).copied().unwrap_or_else(|| self.open(enrolment));
-            listed.insert(id);
-            let Some(account) = self.accounts.get_mut(&id) else { continue };
-            let is_new = !known.contains_key(&enrolment.name);
-            if is_new || account.unlisted_since.is_some() || account.backlog_max != enrolment.backlog_max {
-                changed.insert(id);
-            }
-            (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
-            account.held.turn(account.takes(), now);
-            self.set_ordered(id, enrolment.ordered);
-        }
-        for (id, account) in &mut self.accounts {
-            if !listed.contains(id) && account.unlisted_since.is_none() {
-                account.unlisted_since = Some(now);
-                account.held.turn(false, now);
-                changed.insert(*id);
-            }
-        }
-        changed.into_iter().collect()
-    }
-
-    /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
-    pub(crate) fn listing(&self) -> Listing {
-        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max, a.is_ordered()))).collect();
-        Listing { epoch: self.epoch, listed }
-    }
-
-    /// Takes an enrolment back: the epoch and the listed subscriptions are those of `before` again. A name that was new
-    /// keeps its number, unlisted, so that no name ever has two.
-    pub(crate) fn unenroll(&mut self, before: &Listing, now: u64) {
-        self.epoch = before.epoch;
-        for (id, account) in &mut self.accounts {
-            match before.listed.get(id) {
-                Some((unlisted, backlog_max, _)) => {
-                    (account.unlisted_since, account.backlog_max) = (*unlisted, *backlog_max);
-                }
-                None => account.unlisted_since = account.unlisted_since.or(Some(now)),
-            }
-            account.held.turn(account.takes(), now);
-        }
-        before.listed.iter().for_each(|(id, (_, _, ordered))| self.set_ordered(*id, *ordered));
-    }
-
-    /// Has what a subscription is owed go by key from now on, or as it comes. It is not written down: whoever enrols
-    /// says it anew.
-    fn set_ordered(&mut self, id: SubscriptionId, ordered: bool) {
-        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.is_ordered() != ordered) else { return };
-        if !ordered {
-            return account.end_order();
-        }
-        let mut outside = BTreeSet::new();
-        for lease in self.leases.values_mut().filter(|lease| lease.subscription == id) {
-            lease.line = None;
-            outside.insert(lease.sequence);
-        }
-        account.begin_order(outside);
-    }
-
-    fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
-        let id = SubscriptionId(self.next_subscription);
-        self.next_subscription = self.next_subscription.saturating_add(1);
-        self.accounts.insert(id, Account::new(enrolment.name.clone(), enrolment.backlog_max));
-        id
-    }
-
     /// Sets a standing; the one before, or `None` where there is no such subscription.
     pub(crate) fn set_standing(&mut self, id: SubscriptionId, standing: Standing, now: u64) -> Option<Standing> {
         let account = self.accounts.get_mut(&id)?;
         let before = std::mem::replace(&mut account.standing, standing);
         account.held.turn(account.takes(), now);
         Some(before)
-    }
-
-    /// Every subscription that is listed or still owed something.
-    pub(crate) fn roll(&self, now: u64) -> Roll {
-        let owed = |a: &Account| a.owed() > 0 && !a.deleted;
-        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || owed(a));
-        let subscriptions = shown
-            .map(|(id, a)| Subscribed {
-                id,
-                name: a.name.clone(),
-                listed: a.unlisted_since.is_none(),
-                standing: a.standing.clone(),
-                owed: a.owed(),
-                vitals: a.noted.tell(now),
-            })
-            .collect();
-        Roll { epoch: self.epoch, subscriptions }
     }
 
     /// Notes how a subscription fares; whether there is one of that number, and it changed.
@@ -439,6 +357,12 @@ impl Ledger {
         Some((place, progress))
     }
 
+    /// How far a delivery has come that was cancelled while an attempt at it is under way.
+    pub(crate) fn cancelled_under_way(&self, id: SubscriptionId, sequence: u64) -> Option<Progress> {
+        let key = self.cancelled.get(&(id, sequence))?;
+        self.leases.get(key).map(|lease| lease.progress)
+    }
+
     /// The state of a delivery as shown, from its state as written.
     pub(crate) fn shown(&self, id: SubscriptionId, state: State) -> State {
         state.shown(self.accounts.get(&id).is_some_and(Account::takes))
@@ -446,7 +370,7 @@ impl Ledger {
 
     /// Up to `count` deliveries whose subscription has been unlisted for longer than `grace`.
     pub(crate) fn beyond_grace(&self, now: u64, grace: u64, count: usize) -> Vec<(SubscriptionId, u64)> {
-        let over = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= grace);
+        let over = |a: &Account| a.unlisted_since.is_some_and(|since| a.deleted || now.saturating_sub(since) >= grace);
         let gone = self.accounts().filter(|(_, account)| over(account));
         gone.flat_map(|(id, a)| a.some_owed(count).into_iter().map(move |s| (id, s))).take(count).collect()
     }
@@ -459,10 +383,32 @@ impl Ledger {
         (some, more)
     }
 
-    /// Drops subscriptions that have been unlisted for longer than `age` and are owed nothing.
-    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64) {
-        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| now.saturating_sub(since) >= age);
-        self.accounts.retain(|_, account| account.owed() > 0 || !gone(account));
+    /// Notes of the subscriptions of these names whether whoever made them took them away, or made them anew; those whose
+    /// account changed.
+    pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
+        let mut marked = Vec::new();
+        for (id, account) in &mut self.accounts {
+            let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
+            // One that is gone stays deleted: what is made anew is another.
+            if deleted || account.unlisted_since.is_none() {
+                account.deleted = deleted;
+                marked.push(*id);
+            }
+        }
+        marked
+    }
+
+    /// Drops subscriptions that are owed nothing and have been unlisted for longer than `age`; deleted ones as soon as no
+    /// event is kept that they were ever owed, `oldest` being the lowest sequence that is. How many.
+    pub(crate) fn forget_subscriptions(&mut self, now: u64, age: u64, oldest: u64) -> usize {
+        let over = |a: &Account, since: u64| {
+            now.saturating_sub(since) >= age || (a.deleted && (a.last_owed == 0 || a.last_owed < oldest))
+        };
+        let gone = |a: &Account| a.unlisted_since.is_some_and(|since| over(a, since));
+        let under_way: BTreeSet<SubscriptionId> = self.cancelled.keys().map(|(id, _)| *id).collect();
+        let before = self.accounts.len();
+        self.accounts.retain(|id, account| account.owed() > 0 || under_way.contains(id) || !gone(account));
+        before - self.accounts.len()
     }
 
     /// The sequences between two, both included, of which anything is owed.

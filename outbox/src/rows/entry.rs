@@ -68,6 +68,14 @@ pub(crate) fn write_entry(kind: Kind, sequence: u64, subscription: SubscriptionI
     (key, sealed)
 }
 
+/// The rows of what happened to a delivery.
+pub(crate) fn write_entries(sequence: u64, subscription: SubscriptionId, entries: &[Entry], into: &mut Vec<Row>) {
+    if entries.iter().any(|entry| entry.adopts) {
+        into.push(write_adoption(sequence, subscription));
+    }
+    into.extend(entries.iter().map(|entry| write_entry(Kind::Entry, sequence, subscription, entry)));
+}
+
 /// Reads the row of an entry, of either version.
 pub(crate) fn read_entry(key: &[u8], sealed: &Bytes) -> Result<Entry, DiskError> {
     let number = key.get(13..17).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
@@ -90,6 +98,7 @@ pub(crate) fn read_entry(key: &[u8], sealed: &Bytes) -> Result<Entry, DiskError>
         at: body.at,
         attempts: body.attempts,
         since: body.since,
+        adopts: false,
     })
 }
 
@@ -193,6 +202,7 @@ mod tests {
             at: Timestamp::from_millis(1_732_000_000_127),
             attempts: 3,
             since: NonZeroU64::new(9),
+            adopts: false,
         }
     }
 

@@ -108,11 +108,20 @@ pub(crate) fn read_event_head(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Resul
     Ok(EventHead { id: head.id, owed: born(&head), idempotency: idempotency(&head) })
 }
 
+/// Reads an event without its payloads.
+pub(crate) fn read_event_facts(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<Kept, DiskError> {
+    let blob = whole_blob(key, sealed, get, true)?;
+    let head: EventV1 = decode(head_of(&blob)?)?;
+    let owed = owed(&born(&head));
+    let (id, payloads) = (head.id, Payloads::restored(None, None));
+    let event = EventRow { id, facts: facts(head)?, payloads };
+    Ok(Kept { event, owed })
+}
+
 /// Reads an event: its row as shown, and what a carried row is made of.
 pub(crate) fn read_event(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<(Kept, Prepared), DiskError> {
     let blob = whole_blob(key, sealed, get, false)?;
     let head: EventV1 = decode(head_of(&blob)?)?;
-    let event_type = EventType::parse(&head.event_type).map_err(|e| damaged(format!("an event's type: {e}")))?;
     let mut at = 8 + head_of(&blob)?.len();
     let mut payload = |length: Option<u32>| {
         let Some(length) = length else { return Ok(None) };
@@ -127,19 +136,10 @@ pub(crate) fn read_event(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<(Ke
     let payloads = Payloads::restored(payload(head.notification)?, payload(head.telemetry)?);
     let born = born(&head);
     let idempotency = idempotency(&head);
-    let facts = Arc::new(Facts {
-        event_type,
-        key: head.key,
-        tenant: head.tenant,
-        origin: head.origin,
-        occurred_at: head.occurred_at,
-        recorded_at: head.recorded_at,
-    });
-    let owed = born
-        .iter()
-        .map(|(subscription, born)| Owed { subscription: *subscription, dead_at_birth: born.dead_at_birth() })
-        .collect();
-    let event = EventRow { id: head.id, facts: Arc::clone(&facts), payloads: payloads.clone() };
+    let id = head.id;
+    let facts = facts(head)?;
+    let owed = owed(&born);
+    let event = EventRow { id, facts: Arc::clone(&facts), payloads: payloads.clone() };
     let prepared = Prepared {
         facts,
         idempotency,
@@ -149,6 +149,26 @@ pub(crate) fn read_event(key: &[u8], sealed: &Bytes, get: Get<'_>) -> Result<(Ke
         unnotified: None,
     };
     Ok((Kept { event, owed }, prepared))
+}
+
+fn facts(head: EventV1) -> Result<Arc<Facts>, DiskError> {
+    let event_type = EventType::parse(&head.event_type).map_err(|e| damaged(format!("an event's type: {e}")))?;
+    Ok(Arc::new(Facts {
+        event_type,
+        key: head.key,
+        tenant: head.tenant,
+        origin: head.origin,
+        occurred_at: head.occurred_at,
+        recorded_at: head.recorded_at,
+    }))
+}
+
+fn owed(born: &[(SubscriptionId, Born)]) -> Vec<Owed> {
+    let owed = |(subscription, born): &(SubscriptionId, Born)| Owed {
+        subscription: *subscription,
+        dead_at_birth: born.dead_at_birth(),
+    };
+    born.iter().map(owed).collect()
 }
 
 fn born(head: &EventV1) -> Vec<(SubscriptionId, Born)> {

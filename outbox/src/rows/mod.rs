@@ -6,6 +6,9 @@
 //! P seq part        what of such a row did not fit it, part by part from 1
 //! A seq sub number  something that happened to a delivery (see [`crate::story::Entry`]); the highest number counts
 //! H seq sub number  a copy of one, carried along to be shown; never replayed
+//! D seq sub         a delivery that the event's row does not name: a replay made it
+//! Q id change       a change of a replay; the highest counts
+//! R id              a copy of what is known of a replay, at the head of a generation
 //! S sub             a subscription
 //! M                 epoch and time, at the head of a generation
 //! ```
@@ -34,10 +37,12 @@ use std::time::Duration;
 
 mod entry;
 mod event;
+mod replay;
 mod subscription;
 
-pub(crate) use entry::{read_entry, write_entry};
-pub(crate) use event::{Born, EventHead, read_event, read_event_head, write_event};
+pub(crate) use entry::{read_entry, write_entries, write_entry};
+pub(crate) use event::{Born, EventHead, Get, read_event, read_event_facts, read_event_head, write_event};
+pub(crate) use replay::{ReplayV1, read_replay, write_adoption, write_replay};
 pub(crate) use subscription::{SubscriptionV1, SubscriptionV2, read_subscription, write_subscription};
 
 /// The version in which a head is written.
@@ -52,11 +57,14 @@ pub(crate) enum Kind {
     Part = b'P',
     Entry = b'A',
     History = b'H',
+    Adopted = b'D',
+    ReplayChange = b'Q',
+    Replay = b'R',
     Subscription = b'S',
     Head = b'M',
 }
 
-/// The key of an event's row.
+/// The key of an event's row, or the beginning of those about it.
 pub(crate) fn event_key(kind: Kind, sequence: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(9);
     key.put_u8(kind as u8);

@@ -15,6 +15,8 @@ pub(crate) struct Catalog {
     by_first: BTreeMap<u64, Generation>,
     /// Every event that was ever carried: most are not, and need no search.
     carried: RoaringTreemap,
+    /// Every event that a replay ever owed to somebody to whom it was not.
+    adopted: RoaringTreemap,
 }
 
 impl Catalog {
@@ -48,6 +50,7 @@ impl Catalog {
     /// Puts a manifest, in place of the one that the generation had.
     pub(crate) fn put(&mut self, manifest: Manifest) {
         self.carried |= &manifest.carried;
+        self.adopted |= &manifest.adopted;
         if let Some((first, _)) = manifest.sequences {
             self.by_first.insert(first, manifest.generation);
         }
@@ -57,7 +60,7 @@ impl Catalog {
     /// Changes a manifest.
     pub(crate) fn change(&mut self, generation: Generation, change: impl FnOnce(&mut Manifest)) {
         let Some(manifest) = self.manifests.get_mut(&generation) else { return };
-        let (first, carried) = (manifest.sequences, manifest.carried.len());
+        let (first, carried, adopted) = (manifest.sequences, manifest.carried.len(), manifest.adopted.len());
         change(manifest);
         if first.is_none()
             && let Some((first, _)) = manifest.sequences
@@ -67,6 +70,9 @@ impl Catalog {
         if manifest.carried.len() != carried {
             self.carried |= &manifest.carried;
         }
+        if manifest.adopted.len() != adopted {
+            self.adopted |= &manifest.adopted;
+        }
     }
 
     pub(crate) fn remove(&mut self, generation: Generation) {
@@ -74,8 +80,11 @@ impl Catalog {
         if let Some((first, _)) = self.manifests.remove(&generation).and_then(|m| m.sequences) {
             self.by_first.remove(&first);
         }
-        self.carried = RoaringTreemap::new();
-        self.manifests.values().for_each(|manifest| self.carried |= &manifest.carried);
+        (self.carried, self.adopted) = (RoaringTreemap::new(), RoaringTreemap::new());
+        for manifest in self.manifests.values() {
+            self.carried |= &manifest.carried;
+            self.adopted |= &manifest.adopted;
+        }
     }
 
     /// Where an event lies, and whether it was carried there; `None` where it is gone, or never was.
@@ -94,6 +103,27 @@ impl Catalog {
         let home = self.home(sequence).map(|(generation, _)| generation);
         let told = |m: &&Manifest| Some(m.generation) == home || m.foreign.contains(sequence);
         self.manifests().filter(told).map(|m| m.generation).collect()
+    }
+
+    /// The generations that say that an event was adopted, ascending.
+    pub(crate) fn adopting(&self, sequence: u64) -> Vec<Generation> {
+        if !self.adopted.contains(sequence) {
+            return Vec::new();
+        }
+        self.manifests().filter(|m| m.adopted.contains(sequence)).map(|m| m.generation).collect()
+    }
+
+    /// The lowest sequence at or above one that may be an event's.
+    pub(crate) fn at_or_above(&self, sequence: u64) -> Option<u64> {
+        let within = self.by_first.range(..=sequence).next_back();
+        let within = within.and_then(|(_, generation)| self.get(*generation)?.sequences);
+        let in_range = match within {
+            Some((_, last)) if last >= sequence => Some(sequence),
+            _ => self.by_first.range(sequence..).next().map(|(first, _)| *first),
+        };
+        let mut carried = self.carried.iter();
+        carried.advance_to(sequence);
+        in_range.into_iter().chain(carried.next()).min()
     }
 
     /// The highest sequence at or below one that may be an event's.
@@ -137,5 +167,7 @@ mod tests {
             [catalog.at_or_below(35), catalog.at_or_below(10), catalog.at_or_below(2)],
             [Some(30), Some(3), None]
         );
+        let above = |n| catalog.at_or_above(n);
+        assert_eq!([above(0), above(3), above(4), above(15), above(31)], [Some(3), Some(3), Some(11), Some(15), None]);
     }
 }

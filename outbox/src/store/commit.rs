@@ -5,13 +5,14 @@
 
 use super::manifest::Manifest;
 use super::overlay::Entries;
+use super::replays::Unwritten;
 use super::{Store, Writer};
 use crate::disk::{DiskError, Generation, Row};
 use crate::idempotency::Known;
 use crate::ledger::Ledger;
 use crate::query::EventRow;
 use crate::rows::{self, Born, Head, Kind};
-use crate::{Epoch, RecordError, Recorded, Refused, StoreError};
+use crate::{Epoch, RecordError, Recorded, Refused, ReplayId, StoreError};
 use posthaste_events::{DeliveryId, EventId, Prepared, SubscriptionId};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,6 +82,7 @@ struct Plan {
     added: HashMap<SubscriptionId, u64>,
     entries: Arc<Entries>,
     dirty: BTreeSet<SubscriptionId>,
+    replays: Unwritten,
     head: Option<Head>,
 }
 
@@ -202,6 +204,8 @@ impl Store {
         let all: Vec<SubscriptionId> = inner.ledger.accounts().map(|(id, _)| id).collect();
         inner.dirty.extend(all);
         inner.dirty_head = true;
+        let all: Vec<ReplayId> = inner.replays.iter().map(|ordered| ordered.replay.id).collect();
+        inner.unwritten.copies.extend(all);
         Ok((generation, keyspace))
     }
 
@@ -229,6 +233,8 @@ impl Store {
         for id in &plan.dirty {
             plan.rows.extend(inner.ledger.account(*id).map(|account| rows::write_subscription(*id, account)));
         }
+        plan.replays = std::mem::take(&mut inner.unwritten);
+        plan.replays.rows(&inner.replays, &mut plan.rows);
         if std::mem::take(&mut inner.dirty_head) {
             plan.head = Some(Head {
                 epoch: inner.ledger.last_epoch(),
@@ -296,7 +302,7 @@ impl Store {
             rows::write_event(Kind::Event, new.id, &new.prepared, &new.owed, &mut plan.rows);
         }
         for ((sequence, subscription), entries) in plan.entries.iter() {
-            plan.rows.extend(entries.iter().map(|e| rows::write_entry(Kind::Entry, *sequence, *subscription, e)));
+            rows::write_entries(*sequence, *subscription, entries, &mut plan.rows);
         }
     }
 
@@ -372,6 +378,7 @@ impl Store {
         inner.overlay.failed();
         inner.dirty.extend(plan.dirty.iter().copied());
         inner.dirty_head |= plan.head.is_some();
+        inner.unwritten.extend(&plan.replays);
     }
 }
 

@@ -11,7 +11,8 @@ use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 const KIND: u8 = b'G';
-const VERSION: u8 = 1;
+/// Version 2 names the adopted events too.
+const VERSION: u8 = 2;
 
 /// What a generation holds.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct Manifest {
     pub(crate) foreign: RoaringTreemap,
     /// Events of other generations that were carried into it.
     pub(crate) carried: RoaringTreemap,
+    /// Events that a replay owed to somebody to whom they never were, which is said here.
+    pub(crate) adopted: RoaringTreemap,
     /// Events that were written into it and never acknowledged, since a write or a sync failed: they never were.
     pub(crate) void: RoaringTreemap,
 }
@@ -52,6 +55,12 @@ struct ManifestV1 {
     foreign: serde_bytes::ByteBuf,
     carried: serde_bytes::ByteBuf,
     void: serde_bytes::ByteBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ManifestV2 {
+    first: ManifestV1,
+    adopted: serde_bytes::ByteBuf,
 }
 
 impl Manifest {
@@ -76,6 +85,9 @@ impl Manifest {
                 let (first, last) = self.sequences.unwrap_or((sequence, sequence));
                 self.sequences = Some((first.min(sequence), last.max(sequence)));
             }
+            if key.first() == Some(&(Kind::Adopted as u8)) {
+                self.adopted.extend(rows::sequence_of(key));
+            }
         }
     }
 
@@ -93,6 +105,7 @@ impl Manifest {
         self.rows += added.rows;
         self.digest = self.digest.wrapping_add(added.digest);
         self.events += added.events;
+        self.adopted |= &added.adopted;
         if let Some((first, last)) = added.sequences {
             let (a, b) = self.sequences.unwrap_or((first, last));
             self.sequences = Some((a.min(first), b.max(last)));
@@ -121,7 +134,7 @@ impl Manifest {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let set = |set| serde_bytes::ByteBuf::from(bitmap(set));
-        let body = ManifestV1 {
+        let first = ManifestV1 {
             generation: self.generation,
             sequences: self.sequences,
             events: self.events,
@@ -134,15 +147,20 @@ impl Manifest {
             carried: set(&self.carried),
             void: set(&self.void),
         };
+        let body = ManifestV2 { first, adopted: set(&self.adopted) };
         envelope::seal(Self::file(self.generation).as_bytes(), KIND, VERSION, &rows::encode(&body)).to_vec()
     }
 
     pub(crate) fn from_bytes(generation: Generation, bytes: Vec<u8>) -> Result<Self, DiskError> {
         let opened = envelope::open(Self::file(generation).as_bytes(), &bytes.into())?;
-        if (opened.kind, opened.version) != (KIND, VERSION) {
-            return Err(rows::damaged(format!("a manifest of version {}", opened.version)));
-        }
-        let body: ManifestV1 = rows::decode(&opened.body)?;
+        let (body, adopted) = match (opened.kind, opened.version) {
+            (KIND, 1) => (rows::decode::<ManifestV1>(&opened.body)?, RoaringTreemap::new()),
+            (KIND, VERSION) => {
+                let ManifestV2 { first, adopted } = rows::decode(&opened.body)?;
+                (first, read_bitmap(&adopted)?)
+            }
+            (_, version) => return Err(rows::damaged(format!("a manifest of version {version}"))),
+        };
         Ok(Self {
             generation: body.generation,
             sequences: body.sequences,
@@ -154,6 +172,7 @@ impl Manifest {
             exact: body.exact,
             foreign: read_bitmap(&body.foreign)?,
             carried: read_bitmap(&body.carried)?,
+            adopted,
             void: read_bitmap(&body.void)?,
         })
     }
@@ -161,7 +180,8 @@ impl Manifest {
 
 /// Whether a row counts for the digest: those that may be written twice do not.
 fn counts(key: &[u8]) -> bool {
-    !matches!(key.first(), Some(kind) if *kind == Kind::Subscription as u8 || *kind == Kind::Head as u8)
+    let twice = [Kind::Subscription, Kind::Head, Kind::Replay].map(|kind| kind as u8);
+    !key.first().is_some_and(|kind| twice.contains(kind))
 }
 
 /// What a row adds to a digest: the same in any order.
@@ -186,6 +206,7 @@ mod tests {
         let row = |n| (rows::event_key(Kind::Event, n), Bytes::from(vec![7; 20]));
         manifest.note(&[row(4), row(5), (vec![b'S', 0, 0, 0, 1], Bytes::from_static(b"x"))], 2_000);
         manifest.carried.insert(2);
+        manifest.adopted.insert(4);
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::from_bytes(7, bytes.clone()).unwrap(), manifest);
         assert_eq!((manifest.events, manifest.rows, manifest.sequences), (2, 2, Some((4, 5))));

@@ -10,8 +10,10 @@
 //! | [`rotate`] | when a generation ends, and what is written when it does |
 //! | [`spare`] | which generation is made ahead of its time |
 //! | [`replay`] | how a start finds out what is owed |
+//! | [`replays`] | what a page of a replay shows and a step of it makes due |
 //! | [`library`] | which generations are open, and what becomes of damaged ones |
 //! | [`reading`] | where an event and its entries are found |
+//! | [`walk`], [`newest`] | how many events and deliveries are read, each generation once |
 //! | [`sweep`] | what is deleted, and what is carried forward instead |
 
 pub(crate) mod catalog;
@@ -19,19 +21,23 @@ pub(crate) mod claim;
 pub(crate) mod commit;
 pub(crate) mod library;
 pub(crate) mod manifest;
+pub(crate) mod newest;
 pub(crate) mod overlay;
 pub(crate) mod reading;
 pub(crate) mod replay;
+pub(crate) mod replays;
 pub(crate) mod rotate;
 pub(crate) mod spare;
 pub(crate) mod sweep;
+pub(crate) mod walk;
 
-use crate::definitions::Shelf;
+use crate::definitions::{self, Shelf};
 use crate::disk::{Disk, DiskError, Generation};
 use crate::idempotency::Keys;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::refusals::Refusals;
+use crate::replays::Replays;
 use crate::steps::Moment;
 use crate::time::OutboxTime;
 use crate::{Define, Definition, Health, StoreError, Tell};
@@ -41,6 +47,7 @@ use library::{Library, Shared};
 use overlay::Overlay;
 use posthaste_events::SubscriptionId;
 use posthaste_events::seams::Random;
+use replays::Unwritten;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,6 +102,9 @@ pub(crate) struct Inner {
     pub(crate) overlay: Overlay,
     /// Subscriptions whose row is to be written.
     pub(crate) dirty: BTreeSet<SubscriptionId>,
+    pub(crate) replays: Replays,
+    /// The replays of which rows are to be written.
+    pub(crate) unwritten: Unwritten,
     /// Whether the head is to be written.
     pub(crate) dirty_head: bool,
     /// The highest sequence that is durable: above it nothing is shown.
@@ -160,18 +170,24 @@ impl Store {
         Ok(all)
     }
 
-    /// Changes definitions; durable when it returns.
-    pub(crate) fn define(&self, changes: Vec<Define>) -> Result<(), DiskError> {
+    /// Changes definitions; durable when it returns. Whether accounts were marked, which is durable once what waits to be
+    /// written is.
+    pub(crate) fn define(&self, changes: Vec<Define>) -> Result<bool, DiskError> {
+        let marks = definitions::deletions(&changes);
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = shelf.change(&*self.disk, changes)?;
+        drop(shelf);
         self.library.note_damage(damaged);
-        Ok(())
+        let mut inner = self.inner();
+        let marked = inner.ledger.mark_deleted(&marks);
+        inner.dirty.extend(marked.iter().copied());
+        Ok(!marked.is_empty())
     }
 
     /// Whether something waits to be written for which nobody waits.
     pub(crate) fn unwritten(&self) -> bool {
         let inner = self.inner();
-        inner.overlay.waiting() > 0 || !inner.dirty.is_empty() || inner.dirty_head
+        inner.overlay.waiting() > 0 || !inner.dirty.is_empty() || inner.dirty_head || !inner.unwritten.is_empty()
     }
 
     /// Lets the disk go without writing anything.

@@ -39,6 +39,28 @@ impl Overlay {
         [&*self.writing, &self.waiting].into_iter().filter_map(|m| m.get(&key)).flatten().cloned().collect()
     }
 
+    /// The deliveries of an event of which something is known here; one may come twice.
+    pub(crate) fn about(&self, sequence: u64) -> impl Iterator<Item = (u64, SubscriptionId)> {
+        let all = (sequence, SubscriptionId(0))..=(sequence, SubscriptionId(u32::MAX));
+        self.writing.range(all.clone()).chain(self.waiting.range(all)).map(|(about, _)| *about)
+    }
+
+    /// The newest entry of a delivery that is known here.
+    pub(crate) fn newest(&self, sequence: u64, subscription: SubscriptionId) -> Option<&Entry> {
+        let key = (sequence, subscription);
+        [&self.waiting, &*self.writing].into_iter().find_map(|m| m.get(&key)?.last())
+    }
+
+    /// The subscriptions to which replays owe an event that was not theirs, as far as that is known here.
+    pub(crate) fn adopted(&self, sequence: u64) -> Vec<SubscriptionId> {
+        let all = (sequence, SubscriptionId(0))..=(sequence, SubscriptionId(u32::MAX));
+        let of = |entries: &Entries| -> Vec<SubscriptionId> {
+            let here = entries.range(all.clone()).filter(|(_, entries)| entries.iter().any(|entry| entry.adopts));
+            here.map(|((_, subscription), _)| *subscription).collect()
+        };
+        [of(&self.writing), of(&self.waiting)].concat()
+    }
+
     /// Takes what waits, to be written. Only one batch writes at a time.
     pub(crate) fn begin(&mut self) -> Arc<Entries> {
         self.waiting_count = 0;

@@ -1,21 +1,20 @@
-//! Where an event and its entries are found, and how they are listed.
+//! Where an event and its entries are found, and how they are shown.
 //!
 //! Reads take what they find in the order overlay, then disk: an entry that leaves the overlay meanwhile stands on the
 //! disk by then. Nothing above the highest durable sequence is shown.
 
 use super::Store;
 use super::manifest::Manifest;
-use crate::disk::{DiskError, Generation, Keyspace, Row};
+use super::walk::Depth;
+use crate::disk::{DiskError, Generation, Keyspace};
 use crate::ledger::Place;
 use crate::listing::{self, Kept, Owed};
-use crate::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
+use crate::query::{DeliveryView, EventQuery, EventRow, EventView, Page};
 use crate::rows::{self, Kind};
 use crate::story::{self, ATTEMPTS_KEPT, Entry, Told};
 use posthaste_events::{DeliveryId, EventId, Prepared, SubscriptionId};
 use std::collections::BTreeMap;
 
-/// How many sequences a listing reads at a time.
-const WINDOW: u64 = 64;
 /// How many entries of one delivery are read at most.
 const ENTRIES_MAX: usize = 4_096;
 /// How often a read is tried again whose generation was closed, left or deleted meanwhile.
@@ -89,7 +88,13 @@ impl Store {
         if id.sequence() > self.inner().committed {
             return Ok(None);
         }
-        Ok(self.load(id.sequence())?.map(|(kept, _)| kept).filter(|kept| kept.event.id == id))
+        let Some((kept, _)) = self.load(id.sequence())?.filter(|(kept, _)| kept.event.id == id) else {
+            return Ok(None);
+        };
+        let mut one = [kept];
+        self.add_adopted(&mut one)?;
+        let [kept] = one;
+        Ok(Some(kept))
     }
 
     /// A delivery that may be shown.
@@ -99,7 +104,7 @@ impl Store {
         Ok(owed.map(|owed| (kept, owed)))
     }
 
-    fn view_of(&self, kept: &Kept, owed: Owed) -> Result<DeliveryView, DiskError> {
+    pub(crate) fn view_of(&self, kept: &Kept, owed: Owed) -> Result<DeliveryView, DiskError> {
         let sequence = kept.event.id.sequence();
         let fresh =
             |store: &Self| matches!(store.inner().ledger.look(owed.subscription, sequence), Some((Place::Fresh, _)));
@@ -124,57 +129,7 @@ impl Store {
     /// A page of events.
     pub(crate) fn list_events(&self, query: &EventQuery) -> Result<Page<EventRow, EventId>, DiskError> {
         let from = query.after.map_or(u64::MAX, |after| after.sequence().saturating_sub(1));
-        listing::events(self.newest_first(from), query)
-    }
-
-    /// A page of deliveries.
-    pub(crate) fn list_deliveries(&self, query: &DeliveryQuery) -> Result<Page<DeliveryRow, DeliveryId>, DiskError> {
-        let from = query.after.map_or(u64::MAX, |after| after.event.sequence());
-        listing::deliveries(self.newest_first(from), query, |kept, owed| Ok(self.view_of(kept, owed)?.row))
-    }
-
-    /// Events from a sequence downwards.
-    fn newest_first(&self, from: u64) -> impl Iterator<Item = Result<Kept, DiskError>> + '_ {
-        let mut next = Some(from.min(self.inner().committed));
-        let mut window: Vec<Kept> = Vec::new();
-        std::iter::from_fn(move || {
-            loop {
-                if let Some(kept) = window.pop() {
-                    return Some(Ok(kept));
-                }
-                let top = self.catalog().at_or_below(next?)?;
-                match self.window(top) {
-                    Ok((found, below)) => (window, next) = (found, below),
-                    Err(error) => {
-                        next = None;
-                        return Some(Err(error));
-                    }
-                }
-            }
-        })
-    }
-
-    /// The events of up to [`WINDOW`] sequences that end with `top`, ascending, and where to go on below.
-    fn window(&self, top: u64) -> Result<(Vec<Kept>, Option<u64>), DiskError> {
-        let Some((generation, carried)) = self.catalog().home(top) else { return Ok((Vec::new(), top.checked_sub(1))) };
-        if carried {
-            let found = self.load(top)?.map(|(kept, _)| kept);
-            return Ok((found.into_iter().collect(), top.checked_sub(1)));
-        }
-        let first = self.catalog().get(generation).and_then(|m| m.sequences).map_or(top, |(first, _)| first);
-        let bottom = first.max(top.saturating_sub(WINDOW - 1));
-        let rows = self.read(generation, |keyspace, manifest| {
-            let from = rows::event_key(Kind::Event, bottom);
-            let to = rows::event_key(Kind::Event, top.saturating_add(1));
-            let rows = keyspace.range(&from, &to, WINDOW as usize)?;
-            let shown = |row: &&Row| rows::sequence_of(&row.0).is_some_and(|s| manifest.spans(s));
-            rows.iter()
-                .filter(shown)
-                .map(|(key, sealed)| rows::read_event(key, sealed, &mut |key| keyspace.get(key)).map(|(kept, _)| kept))
-                .collect::<Result<Vec<_>, _>>()
-        })?;
-        // One that was carried forward is listed where it lies now; its sequence is the same, so the order is too.
-        Ok((rows.unwrap_or_default(), bottom.checked_sub(1)))
+        listing::events(self.newest_first(from, Depth::Whole), query)
     }
 }
 

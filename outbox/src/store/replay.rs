@@ -9,12 +9,14 @@ use super::claim::Cache;
 use super::library::{Library, Shared, for_each_in};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
+use super::replays::Unwritten;
 use super::rotate::Snapshot;
 use super::{Inner, Store, Writer};
 use crate::disk::{Disk, DiskError, Generation, Keyspace, Row};
 use crate::idempotency::{Keys, Known};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
+use crate::replays::Replays;
 use crate::rows::{self, EventHead, Head, Kind};
 use crate::time::{OutboxTime, millis};
 use posthaste_events::seams::{Clock, Random};
@@ -28,6 +30,7 @@ const LEASES_SHIFT: u32 = 20;
 /// What a start has found so far.
 struct Found {
     ledger: Ledger,
+    replays: Replays,
     /// The highest of everything.
     head: Head,
     catalog: Catalog,
@@ -49,16 +52,20 @@ impl Store {
     ) -> Result<Self, DiskError> {
         let generations = disk.generations()?;
         let found = find(&disk, &*clock, &limits, &generations)?;
-        let Found { mut ledger, head, catalog, keys, library, unwritten, covered } = found;
+        let Found { mut ledger, replays, head, catalog, keys, library, unwritten, covered } = found;
         let time = OutboxTime::new(clock, head.millis);
         ledger.begin_leases(time.now() << LEASES_SHIFT);
-        let highest = generations.last().copied().unwrap_or(0);
+        // A generation that a snapshot covers is never written again, also where it is gone: a start would not read it.
+        let highest = generations.last().copied().max(covered).unwrap_or(0);
         let committed = head.next_sequence.saturating_sub(1);
+        ledger.know_last_owed(committed);
         let dirty_head = false;
         let inner = Inner {
             ledger,
             overlay: Overlay::default(),
             dirty: BTreeSet::new(),
+            replays,
+            unwritten: Unwritten::default(),
             dirty_head,
             committed,
             cache: Cache::default(),
@@ -103,18 +110,19 @@ impl Store {
         let mut writer = self.writer();
         let empty: Vec<Generation> =
             self.catalog().manifests().filter(|m| m.is_empty()).map(|m| m.generation).collect();
-        for generation in empty {
-            self.destroy(generation);
-        }
         let all: Vec<Generation> = self.catalog().manifests().map(|m| m.generation).collect();
         for generation in all {
             if let Ok(size) = self.disk.size(generation) {
                 self.catalog().set_size(generation, size);
             }
         }
-        if highest > 0 && covered != Some(highest) {
+        let written = highest == 0 || covered == Some(highest) || {
             let snapshot = self.snapshot(&writer);
-            self.write_down(&mut writer, highest, &snapshot);
+            self.write_down(&mut writer, highest, snapshot)
+        };
+        // Not sooner: one without events may be the only one that knows of a standing.
+        for generation in empty.into_iter().filter(|_| written) {
+            self.destroy(generation);
         }
         // A full disk must not keep the daemon from delivering what it owes; whoever records is told.
         let _ = self.ensure_active(&mut writer);
@@ -140,15 +148,18 @@ fn find(
         }
     }
     let snapshot = newest_snapshot(disk, &files)?;
-    let covered = snapshot.as_ref().map(|(generation, _, _)| *generation);
-    let (head, ledger) = match snapshot {
-        Some((_, snapshot, ledger)) => (snapshot.head, ledger),
-        None => (Head { epoch: 0, next_subscription: 0, next_sequence: 1, millis: 0 }, Ledger::new(1)),
+    let covered = snapshot.as_ref().map(|(generation, ..)| *generation);
+    let (head, ledger, replays) = match snapshot {
+        Some((_, head, ledger, replays)) => (head, ledger, replays),
+        None => {
+            let head = Head { epoch: 0, next_subscription: 0, next_sequence: 1, millis: 0 };
+            (head, Ledger::new(1), Replays::default())
+        }
     };
     let wall = u64::try_from(clock.wall().millis()).unwrap_or(0);
     let keys = Keys::open(Arc::clone(disk), head.millis.max(wall), millis(limits.idempotency))?;
     let library = Library::new(Arc::clone(disk));
-    let mut found = Found { ledger, head, catalog, keys, library, unwritten: BTreeSet::new(), covered };
+    let mut found = Found { ledger, replays, head, catalog, keys, library, unwritten: BTreeSet::new(), covered };
     for generation in generations {
         let replayed = covered.is_none_or(|covered| *generation > covered);
         if replayed || found.catalog.get(*generation).is_none() {
@@ -162,14 +173,13 @@ fn find(
 fn newest_snapshot(
     disk: &Arc<dyn Disk>,
     files: &[String],
-) -> Result<Option<(Generation, Snapshot, Ledger)>, DiskError> {
+) -> Result<Option<(Generation, Head, Ledger, Replays)>, DiskError> {
     let mut snapshots: Vec<Generation> = files.iter().filter_map(|name| Snapshot::of_file(name)).collect();
     snapshots.sort_unstable();
     for generation in snapshots.into_iter().rev() {
         let read = read_file(disk, &Snapshot::file(generation), |bytes| {
-            let snapshot = Snapshot::from_bytes(generation, bytes)?;
-            let ledger = snapshot.ledger(1)?;
-            Ok((generation, snapshot, ledger))
+            let mut snapshot = Snapshot::from_bytes(generation, bytes)?;
+            Ok((generation, snapshot.head, snapshot.ledger(1)?, snapshot.replays()?))
         });
         match read {
             Ok(whole) => return Ok(Some(whole)),
@@ -279,6 +289,9 @@ impl Found {
                 if replay {
                     self.ledger.restore(id, account);
                 }
+            }
+            Some(kind) if (kind == Kind::Replay as u8 || kind == Kind::ReplayChange as u8) && replay => {
+                self.replays.restore(rows::read_replay(key, sealed)?);
             }
             Some(kind) if kind == Kind::Head as u8 => {
                 let head = rows::read_head(key, sealed)?;

@@ -6,7 +6,8 @@ use super::{Inner, Store, Writer};
 use crate::disk::{DiskError, Generation};
 use crate::envelope;
 use crate::ledger::Ledger;
-use crate::rows::{self, Head, Kind};
+use crate::replays::Replays;
+use crate::rows::{self, Head, ReplayV1};
 use crate::time::millis;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
@@ -20,13 +21,24 @@ pub(crate) const SNAPSHOTS_KEPT: usize = 2;
 const SHARES: u64 = 8;
 
 /// The ledger as it was when a generation ended.
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     pub(crate) head: Head,
     ledger: serde_bytes::ByteBuf,
-    /// The version that it was read of.
-    #[serde(skip)]
+    replays: Vec<ReplayV1>,
+    /// The version that the ledger is written in.
     version: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotV1 {
+    head: Head,
+    ledger: serde_bytes::ByteBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotV2 {
+    first: SnapshotV1,
+    replays: Vec<ReplayV1>,
 }
 
 impl Snapshot {
@@ -39,20 +51,37 @@ impl Snapshot {
         Generation::from_str_radix(name.strip_prefix("ledger-")?, 16).ok()
     }
 
-    fn to_bytes(&self, generation: Generation) -> Vec<u8> {
-        envelope::seal(Self::file(generation).as_bytes(), SNAPSHOT_KIND, VERSION, &rows::encode(self)).to_vec()
+    fn into_bytes(self, generation: Generation) -> Vec<u8> {
+        let body = SnapshotV2 { first: SnapshotV1 { head: self.head, ledger: self.ledger }, replays: self.replays };
+        envelope::seal(Self::file(generation).as_bytes(), SNAPSHOT_KIND, VERSION, &rows::encode(&body)).to_vec()
     }
 
     pub(crate) fn from_bytes(generation: Generation, bytes: Vec<u8>) -> Result<Self, DiskError> {
         let opened = envelope::open(Self::file(generation).as_bytes(), &bytes.into())?;
         match (opened.kind, opened.version) {
-            (SNAPSHOT_KIND, version @ 1..=VERSION) => Ok(Self { version, ..rows::decode(&opened.body)? }),
+            (SNAPSHOT_KIND, version @ 1) => {
+                let SnapshotV1 { head, ledger } = rows::decode(&opened.body)?;
+                Ok(Self { head, ledger, replays: Vec::new(), version })
+            }
+            (SNAPSHOT_KIND, version @ VERSION) => {
+                let SnapshotV2 { first: SnapshotV1 { head, ledger }, replays } = rows::decode(&opened.body)?;
+                Ok(Self { head, ledger, replays, version })
+            }
             (_, version) => Err(rows::damaged(format!("a snapshot of version {version}"))),
         }
     }
 
     pub(crate) fn ledger(&self, first_lease: u64) -> Result<Ledger, DiskError> {
         Ledger::from_bytes(&self.ledger, self.version, first_lease)
+    }
+
+    /// The replays that it knows.
+    pub(crate) fn replays(&mut self) -> Result<Replays, DiskError> {
+        let mut replays = Replays::default();
+        for written in std::mem::take(&mut self.replays) {
+            replays.restore(written.try_into()?);
+        }
+        Ok(replays)
     }
 }
 
@@ -80,23 +109,26 @@ impl Store {
     /// written it reads from the generation itself.
     pub(crate) fn rotate(&self, writer: &mut Writer) {
         let Some((generation, keyspace)) = writer.active.take() else { return };
-        let (snapshot, entries) = {
+        let mut rows = Vec::new();
+        let (snapshot, entries, replays) = {
             let mut inner = self.inner();
-            // The entries that the snapshot knows of must stand in a generation that it covers.
-            (self.snapshot_of(writer, &inner), inner.overlay.begin())
+            // What the snapshot knows of must stand in a generation that it covers; and a step of a replay is never apart
+            // from what it made due.
+            let replays = std::mem::take(&mut inner.unwritten);
+            replays.rows(&inner.replays, &mut rows);
+            (self.snapshot_of(writer, &inner), inner.overlay.begin(), replays)
         };
-        let rows: Vec<_> = entries
-            .iter()
-            .flat_map(|((sequence, subscription), entries)| {
-                entries.iter().map(|e| rows::write_entry(Kind::Entry, *sequence, *subscription, e))
-            })
-            .collect();
+        for ((sequence, subscription), entries) in entries.iter() {
+            rows::write_entries(*sequence, *subscription, entries, &mut rows);
+        }
         if !rows.is_empty() {
             let added = Manifest::of(&rows, self.time.now());
             if let Err(error) = self.write(&keyspace, rows) {
                 drop(keyspace);
                 self.abandon(writer, generation, &error);
-                self.inner().overlay.failed();
+                let mut inner = self.inner();
+                inner.overlay.failed();
+                inner.unwritten.extend(&replays);
                 return;
             }
             self.note(generation, &added, &entries, &Carry::default());
@@ -107,7 +139,7 @@ impl Store {
         let sequences = self.catalog().get(generation).and_then(|m| m.sequences);
         let owes = sequences.is_some_and(|(a, b)| !self.inner().ledger.owed_within(a, b).is_empty());
         self.library.activate(None, owes);
-        self.write_down(writer, generation, &snapshot);
+        self.write_down(writer, generation, snapshot);
     }
 
     /// The ledger as it is.
@@ -122,26 +154,32 @@ impl Store {
             next_sequence: writer.next_sequence,
             millis: self.time.now(),
         };
-        Snapshot { head, ledger: serde_bytes::ByteBuf::from(inner.ledger.to_bytes()), version: VERSION }
+        let ledger = serde_bytes::ByteBuf::from(inner.ledger.to_bytes());
+        Snapshot { head, ledger, replays: inner.replays.iter().map(ReplayV1::from).collect(), version: VERSION }
     }
 
-    /// Writes what is known of a generation that ended.
-    pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: &Snapshot) {
+    /// Writes what is known of a generation that ended; whether a snapshot tells of it now.
+    pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: Snapshot) -> bool {
         writer.unwritten.insert(generation);
         // What fails here is tried again before another generation begins.
         let _ = self.write_manifests(writer);
         // A snapshot keeps a start from reading the generation, and so from finding the keys in it.
+        let mut written = false;
         if let Err(error) = writer.keys.seal(generation) {
             self.failed("idempotency keys could not be sealed; they stay in memory", &error);
-        } else if let Err(error) = self.disk.write_file(&Snapshot::file(generation), &snapshot.to_bytes(generation)) {
+        } else if let Err(error) = self.disk.write_file(&Snapshot::file(generation), &snapshot.into_bytes(generation)) {
             self.failed("a snapshot could not be written; the next start reads more", &error);
-        } else if let Err(error) = self.drop_snapshots() {
-            self.failed("an old snapshot could not be removed", &error);
+        } else {
+            written = true;
+            if let Err(error) = self.drop_snapshots() {
+                self.failed("an old snapshot could not be removed", &error);
+            }
         }
         if let Ok(size) = self.disk.size(generation) {
             self.catalog().set_size(generation, size);
         }
         self.active_bytes.store(0, Ordering::Relaxed);
+        written
     }
 
     /// Writes the manifests that are not written yet; the last error.

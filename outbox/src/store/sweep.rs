@@ -14,6 +14,7 @@ use crate::rows::{self, Born, Kind};
 use crate::story::ATTEMPTS_KEPT;
 use crate::time::millis;
 use crate::{StoreError, Swept};
+use posthaste_events::SubscriptionId;
 use roaring::RoaringTreemap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -76,9 +77,13 @@ impl Store {
         if let Some(size) = active.and_then(|generation| self.disk.size(generation).ok()) {
             self.active_bytes.store(size, Ordering::Relaxed);
         }
+        let oldest = self.catalog().at_or_above(0).unwrap_or(u64::MAX);
         let mut inner = self.inner();
         inner.ledger.end_leases(now);
-        inner.ledger.forget_subscriptions(now, millis(self.limits.grace.saturating_add(self.limits.retention)));
+        let age = millis(self.limits.grace.saturating_add(self.limits.retention));
+        inner.ledger.forget_subscriptions(now, age, oldest);
+        drop(inner);
+        self.end_orphaned_replays();
         Ok(())
     }
 
@@ -183,7 +188,9 @@ impl Store {
         {
             rest = behind;
             let is_home = owed.contains(*sequence);
-            let rows = self.read(generation, |keyspace, _| self.carried_rows(keyspace, *sequence, is_home))?;
+            let adopted = self.adopted(*sequence)?;
+            let rows =
+                self.read(generation, |keyspace, _| self.carried_rows(keyspace, *sequence, is_home, &adopted))?;
             carry.foreign.push(*sequence);
             carry.carried.extend(is_home.then_some(*sequence));
             for row in rows.unwrap_or_default() {
@@ -200,7 +207,13 @@ impl Store {
     }
 
     /// The rows of an event that go on in the active generation.
-    fn carried_rows(&self, keyspace: &dyn Keyspace, sequence: u64, is_home: bool) -> Result<Vec<Row>, DiskError> {
+    fn carried_rows(
+        &self,
+        keyspace: &dyn Keyspace,
+        sequence: u64,
+        is_home: bool,
+        adopted: &[SubscriptionId],
+    ) -> Result<Vec<Row>, DiskError> {
         let mut carried = Vec::new();
         if is_home {
             let event = [Kind::Carried, Kind::Event].into_iter().find_map(|kind| {
@@ -208,7 +221,9 @@ impl Store {
                 keyspace.get(&key).map(|found| found.map(|sealed| (key, sealed))).transpose()
             });
             let Some((key, sealed)) = event.transpose()? else { return Ok(Vec::new()) };
-            let (kept, prepared) = rows::read_event(&key, &sealed, &mut |key| keyspace.get(key))?;
+            let (mut kept, prepared) = rows::read_event(&key, &sealed, &mut |key| keyspace.get(key))?;
+            // From now on its row names whomever replays owed it to.
+            adopted.iter().for_each(|subscription| kept.adopt(*subscription));
             let inner = self.inner();
             let owed: Vec<_> = kept
                 .owed
@@ -226,12 +241,16 @@ impl Store {
             drop(inner);
             rows::write_event(Kind::Carried, kept.event.id, &prepared, &owed, &mut carried);
         }
-        for kind in [Kind::History, Kind::Entry] {
+        for kind in [Kind::Adopted, Kind::History, Kind::Entry] {
             let from = rows::event_key(kind, sequence);
             let to = rows::event_key(kind, sequence.saturating_add(1));
             for_each_in(keyspace, &from, &to, |rows| {
                 for (key, sealed) in rows {
-                    carried.extend(self.carried_entry(key, sealed, sequence)?);
+                    if kind == Kind::Adopted {
+                        carried.extend((!is_home).then(|| (key.clone(), sealed.clone())));
+                    } else {
+                        carried.extend(self.carried_entry(key, sealed, sequence)?);
+                    }
                 }
                 Ok(())
             })?;

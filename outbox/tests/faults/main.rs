@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it can not go on")]
 
 mod fixture;
+mod replays;
 mod world;
 
 use posthaste_outbox::Outbox;

@@ -1,10 +1,14 @@
 //! The promises about definitions, and what is left of them after a fault at every call.
 
 use crate::fixture::*;
+use posthaste_events::{DeliveryId, State};
+use posthaste_outbox::disk::Disk as _;
 use posthaste_outbox::disk::sim::{Fault, SimDisk, Trouble};
 use posthaste_outbox::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+const RETENTION: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn put(name: &str, revision: u64) -> Define {
     Define::Put(Definition { name: name.into(), revision, body: format!("{{\"r\":{revision}}}").into() })
@@ -42,9 +46,80 @@ pub(crate) async fn definitions_beyond_the_bounds_are_refused_and_change_nothing
     assert_eq!(f.outbox.definitions().await.unwrap().len(), DEFINITIONS_MAX);
 }
 
+pub(crate) async fn a_name_that_was_deleted_begins_anew_when_it_comes_again(stores: Stores) {
+    let f = stores.open();
+    f.outbox.define(vec![put("a", 1)]).await.unwrap();
+    let (old, _) = f.enroll(&["a", "other"]).await;
+    let event = f.record_one(&old).await.id;
+    f.outbox.set_standing(old[0], Standing::Disabled("410".into())).await.unwrap();
+    f.outbox.note(vec![(old[0], Vitals { failures: 9, ..Vitals::default() })]).await.unwrap();
+    f.enroll(&["other"]).await;
+    f.outbox.define(vec![Define::Remove("a".into())]).await.unwrap();
+    let names = |roll: Roll| roll.subscriptions.into_iter().map(|s| s.name).collect::<Vec<_>>();
+    assert_eq!(names(f.outbox.roll().await.unwrap()), ["other"], "though something was left of what it is owed");
+    f.outbox.define(vec![put("a", 1)]).await.unwrap();
+    let (new, _) = f.enroll(&["a", "other"]).await;
+    assert!(new[0] != old[0] && new[1] == old[1]);
+    let roll = f.outbox.roll().await.unwrap();
+    let anew = roll.subscriptions.iter().find(|s| s.id == new[0]).unwrap();
+    assert_eq!((&anew.standing, anew.owed, anew.vitals), (&Standing::Active, 0, Vitals::default()));
+    assert!(f.claim(new[0], 10).await.deliveries.is_empty(), "it gets none of what the old one was owed");
+    f.outbox.sweep(std::time::Duration::from_secs(1)).await.unwrap();
+    let left = DeliveryId { event, subscription: old[0] };
+    let left = f.outbox.delivery(left).await.unwrap().unwrap().row;
+    assert_eq!((left.state, left.subscription.as_str()), (State::Cancelled, "a"));
+    // One that is only gone from the configuration goes on under its name.
+    f.enroll(&["a"]).await;
+    assert_eq!(f.enroll(&["a", "other"]).await.0, new);
+}
+
+/// The bytes of the newest snapshot, which tells of every account.
+fn snapshot_len(disk: &SimDisk) -> usize {
+    let files = disk.files().unwrap();
+    let newest = files.iter().rfind(|name| name.starts_with("ledger-")).unwrap();
+    disk.read_file(newest).unwrap().unwrap().len()
+}
+
+#[test]
+fn ten_thousand_that_came_and_went_leave_nothing_behind() {
+    run(async {
+        let disk = SimDisk::new(5);
+        let mut f = open(&disk).unwrap();
+        let (mut lengths, mut seen) = (Vec::new(), 0);
+        for round in 0..40 {
+            let names: Vec<String> = (0..250).map(|n| format!("s{}-{n}", round % 3)).collect();
+            let listed: Vec<&str> = names.iter().map(String::as_str).collect();
+            f.outbox.define(names.iter().map(|name| put(name, 1)).collect()).await.unwrap();
+            let (ids, _) = f.enroll(&listed).await;
+            seen = seen.max(ids.iter().map(|id| id.0).max().unwrap());
+            f.record_one(&ids).await;
+            f.claim_one(ids[0]).await;
+            f.enroll(&[]).await;
+            f.outbox.define(names.into_iter().map(Define::Remove).collect()).await.unwrap();
+            for _ in 0..8 {
+                f.clock.forward(RETENTION);
+                f.record(vec![event("{}", &[])]).await;
+                f.outbox.sweep(RETENTION).await.unwrap();
+            }
+            if round % 10 == 9 {
+                f.outbox.close().await.unwrap();
+                drop(f);
+                disk.kill();
+                lengths.push(snapshot_len(&disk));
+                f = open(&disk).unwrap();
+            }
+        }
+        assert_eq!(seen, 9_999, "each was another one");
+        assert!(lengths.iter().all(|len| *len < 1_000), "{lengths:?}");
+        let files = disk.files().unwrap();
+        assert!(!files.iter().any(|name| name.starts_with("definitions-")) && files.len() < 20, "{files:?}");
+        assert!(disk.generations().unwrap().len() < 10);
+    });
+}
+
 fn open(disk: &SimDisk) -> Option<Fixture> {
     let clock = Arc::new(ManualClock::default());
-    let limits = Limits { free_min: 0, ..Limits::default() };
+    let limits = Limits { free_min: 0, retention: RETENTION, ..Limits::default() };
     let opened = GenerationOutbox::open_by_hand(
         Arc::new(disk.clone()),
         Arc::clone(&clock) as _,
@@ -108,7 +183,7 @@ fn a_damaged_file_of_definitions_is_counted_and_the_others_are_served() {
         f.outbox.close().await.unwrap();
         drop(f);
         disk.kill();
-        let files = posthaste_outbox::disk::Disk::files(&disk).unwrap();
+        let files = disk.files().unwrap();
         let two: Vec<&String> = files.iter().filter(|name| name.starts_with("definitions-")).take(2).collect();
         assert!(two.len() == 2 && two.iter().all(|name| disk.flip_file(name)));
         let f = open(&disk).unwrap();

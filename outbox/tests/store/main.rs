@@ -10,11 +10,15 @@ mod full;
 mod lines;
 mod listings;
 mod model;
+mod opened;
 mod ordering;
 mod promises;
 mod recovery;
+mod replayed;
+mod replays;
 mod size;
 mod spare;
+mod starts;
 mod stepped;
 mod versions;
 mod vitals;
@@ -30,6 +34,7 @@ mod all {
     pub(crate) use crate::listings::*;
     pub(crate) use crate::ordering::*;
     pub(crate) use crate::promises::*;
+    pub(crate) use crate::replays::*;
     pub(crate) use crate::vitals::*;
     pub(crate) use crate::wishes::*;
 }
@@ -104,8 +109,18 @@ conformance! {
     a_closed_store_says_so,
     definitions_are_kept_by_name_and_changed_in_order,
     definitions_beyond_the_bounds_are_refused_and_change_nothing,
+    a_name_that_was_deleted_begins_anew_when_it_comes_again,
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
+    one_subscription_is_told_as_the_roll_tells_of_it,
+    a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
+    a_delivery_that_only_a_replay_made_is_shown_like_any_other,
+    a_replay_goes_by_time_type_tenant_and_state,
+    of_a_page_only_what_is_handed_back_is_made_due_and_a_step_taken_twice_counts_once,
+    a_replay_waits_for_room_in_the_backlog,
+    a_replay_ends_when_a_person_cancels_it_or_its_subscription_is_gone,
+    a_replayed_one_is_owed_since_then_and_hints_that_it_is_due,
+    what_a_replay_made_due_goes_past_its_retention_like_anything_owed,
     of_each_key_one_is_out_and_the_next_follows_once_it_is_settled,
     what_waits_for_a_retry_keeps_its_key_waiting_and_no_other,
     events_without_a_key_go_as_they_come_beside_those_with_one,

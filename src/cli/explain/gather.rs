@@ -171,6 +171,7 @@ fn ours(name: &str) -> Option<Value> {
     let news = [
         News::Started { version: "0.1.0".to_owned() },
         News::Disabled { subscription: subscription.clone(), reason: reason("410") },
+        News::Failing { subscription: subscription.clone(), reason: reason("circuit: 20 attempts failed") },
         News::Recovered { subscription: subscription.clone(), reason: reason("disabled") },
         News::Quarantined { event: event.clone(), reason: reason("it has too many bytes"), count: 1 },
         News::Dead { subscription, event, delivery, reason: reason("attempts"), count: 1 },

@@ -161,7 +161,8 @@ async fn a_paused_subscription_says_so_and_goes_on_when_resumed() {
     let id = stage.record(&json!({"type": "a:b"})).await;
     let shown = stage.get("/v1/subscriptions/good").await.json();
     let expected = json!({"name": "good", "deliveree": "test", "url": "https://hooks.example.com", "tenant": null,
-        "source": "config", "state": "paused", "reason": null, "backlog": 1, "in_flight": 0, "circuit_open": false, "held_until": null});
+        "source": "config", "state": "paused", "reason": null, "backlog": 1, "in_flight": 0, "circuit_open": false,
+        "circuit_state": "closed", "circuit_reason": null, "failing_since": null, "held_until": null});
     assert_eq!(shown, expected);
     assert_eq!(stage.post("/v1/subscriptions/good/resume", "{}").await.json()["state"], "active");
     assert_eq!(stage.settled(&id).await["deliveries"][0]["state"], "delivered");

@@ -77,7 +77,13 @@ impl Stage {
             subscription("acme", &["**"], Some("acme"), Outcome::Delivered(Detail::default())),
         ];
         subscriptions.extend(more);
-        let settings = Settings { subscriptions, catalogue: catalogue(), backlog_max: 1_000, telemetry, author: None };
+        let settings = Settings {
+            subscriptions,
+            catalogue: catalogue(),
+            backlog_max: 1_000,
+            telemetry,
+            author: Some(Arc::new(crate::author::tests::scribe())),
+        };
         let config =
             posthaste_actors::Config { settings, outbox, clock, random, installation: Installation::new(&[7; 32]) };
         let engine = posthaste_actors::start(config).await.unwrap();

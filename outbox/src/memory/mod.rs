@@ -3,19 +3,24 @@
 //! It is what the conformance suite holds the other stores against, what simulations of the scheduler run on, and, in
 //! its forgetting mode, the ceiling in benchmarks: the same daemon with its store taken out.
 
-use crate::definitions::{self, Definitions};
-use crate::ledger::{LEARNT_MAX, Ledger, Place, line_of};
+mod inner;
+mod replays;
+
+use crate::definitions;
+
+use crate::ledger::{Ledger, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
 use crate::steps::{self, Moment};
-use crate::story::{self, Entry, Told, UNLISTED};
+use crate::story::{self, Entry, UNLISTED};
 use crate::time::{OutboxTime, millis, millis_up};
 use crate::*;
+use inner::{Inner, told};
+use posthaste_events::State;
 use posthaste_events::seams::{Clock, Random};
-use posthaste_events::{Idempotency, State};
 use query::*;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many events one call of [`Outbox::sweep`] looks at.
@@ -34,29 +39,6 @@ struct Shared {
     inner: Mutex<Inner>,
     tell: Mutex<Option<Arc<Tell>>>,
     refusals: Refusals,
-}
-
-#[derive(Default)]
-struct Inner {
-    ledger: Ledger,
-    last_sequence: u64,
-    events: BTreeMap<u64, Kept>,
-    stories: BTreeMap<(u64, SubscriptionId), Vec<Entry>>,
-    keys: HashMap<[u8; 16], Known>,
-    /// Keys by the time at which they are forgotten.
-    keys_end: VecDeque<(u64, [u8; 16])>,
-    health: Health,
-    definitions: Definitions,
-    /// Dead at birth, and nobody told yet.
-    refused: Vec<Refused>,
-    closed: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Known {
-    content: [u8; 16],
-    answer: Recorded,
-    until: u64,
 }
 
 impl MemoryOutbox {
@@ -149,140 +131,6 @@ impl Shared {
             inner.stories.entry(delivery).or_default().push(entry);
         }
     }
-}
-
-impl Inner {
-    /// Which of the events are new, and the answers of the others; judged before anything changes.
-    fn known(&self, events: &[Prepared], now: u64, ids: &[EventId]) -> Result<Vec<Option<Recorded>>, RecordError> {
-        let mut within: HashMap<[u8; 16], Known> = HashMap::new();
-        let mut answers = Vec::with_capacity(events.len());
-        for (index, (event, id)) in events.iter().zip(ids).enumerate() {
-            let Some(Idempotency { key, content }) = event.idempotency else {
-                answers.push(None);
-                continue;
-            };
-            let known = self.keys.get(&key).filter(|k| now < k.until).or_else(|| within.get(&key)).copied();
-            if let Some(known) = known {
-                if known.content != content {
-                    return Err(RecordError::Conflict { index, first: known.answer.id });
-                }
-                answers.push(Some(Recorded { duplicate: true, ..known.answer }));
-                continue;
-            }
-            let answer = Recorded { id: *id, duplicate: false, deliveries: count(&event.owed) };
-            within.insert(key, Known { content, answer, until: 0 });
-            answers.push(None);
-        }
-        Ok(answers)
-    }
-
-    fn record(&mut self, shared: &Shared, event: Prepared, id: EventId, due: &mut HashSet<SubscriptionId>) -> Recorded {
-        let (sequence, now) = (id.sequence(), shared.time.now());
-        let answer = Recorded { id, duplicate: false, deliveries: count(&event.owed) };
-        let mut owed = Vec::with_capacity(event.owed.len());
-        for subscription in event.owed {
-            let full = self.ledger.account(subscription).is_none_or(|a| a.owed() >= a.backlog_max);
-            owed.push(Owed { subscription, dead_at_birth: full });
-            if full {
-                let delivery = DeliveryId { event: id, subscription };
-                self.refused.push(Refused { delivery, origin: event.facts.origin });
-            } else {
-                self.ledger.owe(subscription, sequence);
-                due.insert(subscription);
-            }
-        }
-        if let Some(Idempotency { key, content }) = event.idempotency {
-            let until = now.saturating_add(millis(shared.limits.idempotency));
-            self.keys.insert(key, Known { content, answer, until });
-            self.keys_end.push_back((until, key));
-        }
-        let event = EventRow { id, facts: event.facts, payloads: event.payloads };
-        self.events.insert(sequence, Kept { event, owed });
-        self.health.recorded_total += 1;
-        if shared.forgetting {
-            self.drop_if_settled(sequence);
-        }
-        answer
-    }
-
-    /// Learns the keys that a claim needs, a bounded piece of them at most.
-    fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
-        for _ in 0..LEARNT_MAX {
-            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
-            let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
-            self.ledger.learn(subscription, sequence, line_of(key, sequence));
-        }
-    }
-
-    fn drop_if_settled(&mut self, sequence: u64) {
-        let owed = |owed: &Owed| self.ledger.look(owed.subscription, sequence).is_some();
-        if self.events.get(&sequence).is_some_and(|kept| !kept.owed.iter().any(owed)) {
-            self.events.remove(&sequence);
-        }
-    }
-
-    fn kept(&self, id: EventId) -> Option<&Kept> {
-        self.events.get(&id.sequence()).filter(|kept| kept.event.id == id)
-    }
-
-    fn owed(&self, id: DeliveryId) -> Option<(&Kept, Owed)> {
-        let kept = self.kept(id.event)?;
-        let owed = kept.owed.iter().find(|owed| owed.subscription == id.subscription)?;
-        Some((kept, *owed))
-    }
-
-    fn entries(&self, id: DeliveryId) -> &[Entry] {
-        self.stories.get(&(id.event.sequence(), id.subscription)).map_or(&[], Vec::as_slice)
-    }
-
-    fn view(&self, kept: &Kept, owed: Owed, time: &OutboxTime) -> DeliveryView {
-        let id = DeliveryId { event: kept.event.id, subscription: owed.subscription };
-        let entries = self.entries(id);
-        story::view(&told(kept, owed, entries.last()), entries, &self.ledger, time)
-    }
-
-    fn newest_first(&self, from: Option<u64>) -> impl Iterator<Item = Result<Kept, StoreError>> {
-        self.events.range(..=from.unwrap_or(u64::MAX)).rev().map(|(_, kept)| Ok(kept.clone()))
-    }
-
-    /// Drops settled events past retention; how many, and whether there may be more.
-    fn drop_old(&mut self, older_than: u64) -> (u64, bool) {
-        let old = self.events.iter().take_while(|(_, kept)| kept.event.id.millis() <= older_than);
-        let owed = |sequence: u64, kept: &Kept| {
-            kept.owed.iter().any(|owed| self.ledger.look(owed.subscription, sequence).is_some())
-        };
-        let settled = old.filter(|(sequence, kept)| !owed(**sequence, kept));
-        let looked: Vec<u64> = settled.map(|(sequence, _)| *sequence).take(SWEEP_MAX).collect();
-        let before = self.events.len();
-        for sequence in &looked {
-            self.drop_if_settled(*sequence);
-            if !self.events.contains_key(sequence) {
-                let all = (*sequence, SubscriptionId(0))..=(*sequence, SubscriptionId(u32::MAX));
-                let stories: Vec<_> = self.stories.range(all).map(|(key, _)| *key).collect();
-                stories.iter().for_each(|key| drop(self.stories.remove(key)));
-            }
-        }
-        let gone = before - self.events.len();
-        (gone as u64, gone == SWEEP_MAX)
-    }
-
-    fn forget_keys(&mut self, now: u64) {
-        while let Some((_, key)) = self.keys_end.front().copied().filter(|(until, _)| *until <= now) {
-            self.keys_end.pop_front();
-            if self.keys.get(&key).is_some_and(|known| known.until <= now) {
-                self.keys.remove(&key);
-            }
-        }
-    }
-}
-
-fn told<'a>(kept: &'a Kept, owed: Owed, newest: Option<&'a Entry>) -> Told<'a> {
-    let id = DeliveryId { event: kept.event.id, subscription: owed.subscription };
-    Told { id, facts: &kept.event.facts, dead_at_birth: owed.dead_at_birth, newest }
-}
-
-fn count(owed: &[SubscriptionId]) -> u32 {
-    u32::try_from(owed.len()).unwrap_or(u32::MAX)
 }
 
 impl Outbox for MemoryOutbox {
@@ -448,8 +296,9 @@ impl Outbox for MemoryOutbox {
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>> {
         self.run(move |_, inner, _| {
             let mut after = inner.definitions.clone();
-            definitions::apply(&mut after, changes)?;
+            definitions::apply(&mut after, changes.clone())?;
             inner.definitions = after;
+            inner.ledger.mark_deleted(&definitions::deletions(&changes));
             Ok(())
         })
     }
@@ -458,24 +307,34 @@ impl Outbox for MemoryOutbox {
         self.run(|_, inner, _| Ok(inner.definitions.values().cloned().collect()))
     }
 
-    fn order_replay(&self, _order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
-        Box::pin(async { Err(StoreError::Failed("not built".into())) })
+    fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>> {
+        self.run(move |shared, inner, _| inner.order_replay(order, shared.time.wall()))
     }
 
     fn replays(&self) -> BoxFuture<Result<Vec<Replay>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|_, inner, _| Ok(inner.replays.list()))
     }
 
-    fn replay_page(&self, _id: ReplayId, _count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>> {
+        self.run(move |shared, inner, _| Ok(inner.replay_page(id, count, shared.time.wall())))
     }
 
-    fn replay_step(&self, _id: ReplayId, _page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.run(move |shared, inner, due| {
+            due.extend(shared.replay_step(inner, id, &page));
+            Ok(inner.replays.shown(id))
+        })
     }
 
-    fn cancel_replay(&self, _id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
-        Box::pin(async { Ok(None) })
+    fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>> {
+        self.run(move |shared, inner, _| {
+            inner.replays.cancel(id, shared.time.wall());
+            Ok(inner.replays.shown(id))
+        })
+    }
+
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        self.run(move |shared, inner, _| Ok(inner.ledger.subscribed(&name, shared.time.now())))
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
@@ -519,6 +378,9 @@ impl Outbox for MemoryOutbox {
             shared.cancel(inner, &beyond, UNLISTED, at);
             let (forgotten, more) = inner.drop_old(at.now.saturating_sub(millis(shared.limits.retention)));
             swept.forgotten = forgotten;
+            let oldest = inner.events.keys().next().copied().unwrap_or(u64::MAX);
+            let age = millis(shared.limits.grace.saturating_add(shared.limits.retention));
+            inner.ledger.forget_subscriptions(at.now, age, oldest);
             swept.more = more || beyond.len() == SWEEP_MAX;
             Ok(swept)
         })
