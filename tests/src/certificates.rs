@@ -28,9 +28,17 @@ impl Authority {
     /// # Errors
     /// Where no key can be made.
     pub fn new() -> Result<Self> {
+        Self::named("An authority of a test")
+    }
+
+    /// A new one of that name: certificates name who issued them.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn named(name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "An authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
