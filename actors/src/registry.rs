@@ -117,7 +117,7 @@ impl Inner {
         self.desk.snapshot.publish(Snapshot {
             epoch: roll.epoch,
             catalogue: settings.catalogue.clone(),
-            targets,
+            targets: targets.into(),
             telemetry: settings.telemetry,
             quarantine: roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| s.id),
         });
@@ -146,8 +146,7 @@ impl Inner {
     }
 
     pub(crate) async fn subscribed(&self, name: &str) -> Result<Option<Subscribed>, StoreError> {
-        let roll = self.desk.outbox.roll().await?;
-        Ok(roll.subscriptions.into_iter().find(|s| s.name == name))
+        self.desk.outbox.subscribed(name.to_owned()).await
     }
 
     /// Changes a standing; none begins behind the back of a pause, and none is missed after a resume.
@@ -206,18 +205,21 @@ impl Inner {
     }
 
     pub(crate) async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
-        Ok(self.views().await?.into_iter().find(|view| view.name == name))
+        let Some(subscribed) = self.subscribed(name).await? else { return Ok(None) };
+        Ok(self.views_of(vec![subscribed]).await?.pop())
     }
 
     async fn views(&self) -> Result<Vec<SubscriptionView>, StoreError> {
-        let roll = self.desk.outbox.roll().await?;
+        self.views_of(self.desk.outbox.roll().await?.subscriptions).await
+    }
+
+    async fn views_of(&self, subscribed: Vec<Subscribed>) -> Result<Vec<SubscriptionView>, StoreError> {
         let (now, wall) = (self.desk.clock.elapsed(), self.desk.clock.wall());
         let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
         let lanes: BTreeMap<_, _> = lanes.into_iter().map(|lane| (lane.id, lane)).collect();
         let roster = self.roster();
         let keeper = quarantine::subscription(&self.desk);
-        let mut views: Vec<_> = roll
-            .subscriptions
+        let mut views: Vec<_> = subscribed
             .into_iter()
             .map(|subscribed| {
                 let is_keeper = subscribed.name == QUARANTINE;

@@ -87,8 +87,9 @@ impl Inner {
     fn drive(self: &Arc<Self>, id: ReplayId, subscription: SubscriptionId) {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
+            let mut replayed = 0;
             while !inner.desk.is_stopping() {
-                match inner.step(id, subscription).await {
+                match inner.step(id, subscription, &mut replayed).await {
                     Ok(Pace::On) => tokio::task::yield_now().await,
                     Ok(Pace::Wait) => tokio::time::sleep(LOOK_AGAIN).await,
                     Ok(Pace::Ended) | Err(StoreError::Closed) => return,
@@ -101,8 +102,8 @@ impl Inner {
         });
     }
 
-    /// One page of a replay.
-    async fn step(&self, id: ReplayId, subscription: SubscriptionId) -> Result<Pace, StoreError> {
+    /// One page of a replay; `replayed` is what it made due so far.
+    async fn step(&self, id: ReplayId, subscription: SubscriptionId, replayed: &mut u64) -> Result<Pace, StoreError> {
         let roll = self.desk.outbox.roll().await?;
         let subscribed = roll.subscriptions.into_iter().find(|s| s.id == subscription && s.listed);
         let Some(Subscribed { owed, .. }) = subscribed else {
@@ -129,7 +130,11 @@ impl Inner {
             self.inbox.hint(&[subscription]);
         }
         match after {
-            Some(replay) if replay.state == ReplayState::Running => Ok(Pace::On),
+            Some(replay) if replay.state == ReplayState::Running => {
+                let before = std::mem::replace(replayed, replay.replayed);
+                // With no room in its backlog a step goes nowhere until something is delivered.
+                Ok(if made_due && before == replay.replayed { Pace::Wait } else { Pace::On })
+            }
             Some(replay) => {
                 tracing::info!(replay = id.0, replayed = replay.replayed, "the replay is done");
                 Ok(Pace::Ended)

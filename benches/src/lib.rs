@@ -6,6 +6,7 @@
 
 pub mod load;
 pub mod measure;
+pub mod neighbours;
 pub mod sink;
 pub mod table;
 pub mod wire;

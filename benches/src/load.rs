@@ -223,6 +223,12 @@ fn write(bytes: &mut [u8], at: usize, number: u64) {
     }
 }
 
+/// This moment as a number that [`sent_ns`] reads from `"sent"`.
+#[must_use]
+pub fn stamp() -> u64 {
+    BASE + now_ns()
+}
+
 /// When an event was sent, from its text; `None` where it does not say.
 #[must_use]
 pub fn sent_ns(body: &[u8]) -> Option<u64> {

@@ -104,15 +104,15 @@ pub struct Figures {
 }
 
 /// A process of this program's own; it ends with this value.
-struct Part(Child);
+pub(crate) struct Part(Child);
 
 impl Part {
-    fn start(args: &[String]) -> Result<Self> {
+    pub(crate) fn start(args: &[String]) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).spawn()?;
         Ok(Self(child))
     }
 
-    fn line(&mut self) -> Result<String> {
+    pub(crate) fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         BufReader::new(self.0.stdout.take().context("its output")?).read_line(&mut line)?;
         Ok(line)
@@ -126,7 +126,7 @@ impl Drop for Part {
     }
 }
 
-fn sink() -> Result<(Part, SocketAddr)> {
+pub(crate) fn sink() -> Result<(Part, SocketAddr)> {
     let mut part = Part::start(&["sink".to_owned()])?;
     let port: u16 = part.line()?.trim().parse().context("the sink's port")?;
     Ok((part, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
@@ -238,7 +238,7 @@ fn start(folder: &Path, scenario: Scenario, engine: &str, receiver: SocketAddr) 
     Ok(daemon)
 }
 
-fn arrived(counter: &mut Client, wanted: u64) -> Result<Arrived> {
+pub(crate) fn arrived(counter: &mut Client, wanted: u64) -> Result<Arrived> {
     until(&format!("{wanted} arrivals"), Duration::from_secs(120), || {
         std::thread::sleep(Duration::from_millis(20));
         let seen: Arrived = serde_json::from_value(counter.get("/")?)?;
@@ -247,10 +247,10 @@ fn arrived(counter: &mut Client, wanted: u64) -> Result<Arrived> {
     Ok(serde_json::from_value(counter.get("/figures")?)?)
 }
 
-fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
+pub(crate) fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1e9
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1024.0 * 1024.0)
 }

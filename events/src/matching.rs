@@ -1,5 +1,9 @@
 //! Which subscriptions an event is for.
 
+mod targets;
+
+pub use targets::Targets;
+
 use crate::builtin::{OURS, is_ours};
 use crate::catalogue::numbers::compare;
 use crate::filter::{Filter, Subject};
@@ -83,13 +87,20 @@ pub struct Target {
     pub takes: Takes,
 }
 
-/// Every subscription that an event is owed to, ascending.
+/// Whether an event is owed to a subscription, by one of the things that it asks for.
+fn is_owed(target: &Target, subject: &Subject<'_>, payloads: &Payloads) -> bool {
+    let has = match target.takes {
+        Takes::Notification => payloads.notification().is_some(),
+        Takes::Telemetry => payloads.has_telemetry(),
+    };
+    has && target.selector.wants(subject)
+}
+
+/// Every subscription of these that an event is owed to, ascending; each of them is asked.
 #[must_use]
 pub fn owed(targets: &[Target], facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
-    let (told, measured) = (payloads.notification().is_some(), payloads.has_telemetry());
-    let has = |takes: Takes| if takes == Takes::Notification { told } else { measured };
     let subject = Subject::new(facts, data);
-    let wanting = targets.iter().filter(|t| has(t.takes) && t.selector.wants(&subject));
+    let wanting = targets.iter().filter(|t| is_owed(t, &subject, payloads));
     let mut ids: Vec<_> = wanting.map(|t| t.id).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -58,6 +58,19 @@ impl Pattern {
         matches!(self.parts.first(), Some(Part { segment: Segment::Exactly(s), .. }) if s == segment)
     }
 
+    /// Whether it means exactly the type that it spells.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part.segment, Segment::Exactly(_)))
+    }
+
+    /// The segment that every type begins with that is meant; `None` where it may be any.
+    pub(crate) fn first(&self) -> Option<&str> {
+        match self.parts.first() {
+            Some(Part { segment: Segment::Exactly(first), .. }) => Some(first),
+            _ => None,
+        }
+    }
+
     /// Whether an event of this type is meant. Takes time in proportion to the segments of both, at most 8 × 8.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {

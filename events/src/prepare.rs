@@ -6,7 +6,7 @@ use crate::catalogue::declare::Audience;
 use crate::catalogue::{Catalogue, Declared, Misfit, Refused};
 use crate::json::{first_16, hash, hash_text, read};
 use crate::layered::{Attempted, Failure};
-use crate::matching::{Target, owed};
+use crate::matching::{Targets, owed};
 use crate::payload::{PAYLOAD_MAX, Telemetry};
 use crate::{Draft, EventId, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ pub struct Snapshot {
     /// The declared types.
     pub catalogue: Catalogue,
     /// The subscriptions that take new events.
-    pub targets: Vec<Target>,
+    pub targets: Targets,
     /// How telemetry is built; `None`: it is switched off, nothing is built.
     pub telemetry: Option<TelemetryPolicy>,
     /// To whom an event is owed whose telemetry could not be built; `None`: nobody keeps such events.
@@ -138,7 +138,7 @@ impl Snapshot {
         let idempotency = idempotency_key.map(|key| idempotency(&facts, &key, &brought));
         let telemetry = Telemetry { at: grained(now, policy), body: body.into() };
         let payloads = Payloads::built(None, Some(&telemetry));
-        let owed = owed(&self.targets, &facts, &Value::Null, &payloads);
+        let owed = self.targets.owed(&facts, &Value::Null, &payloads);
         let facts = Arc::new(facts);
         let prepared = Prepared { facts, idempotency, payloads, owed, quarantined: None, unnotified: None };
         Ok(Relayed { prepared, dropped })
@@ -156,10 +156,10 @@ impl Snapshot {
         }
         let Prepared { facts, payloads, unnotified, .. } = &prepared;
         prepared.owed = match unnotified {
-            Some(data) => owed(&self.targets, facts, data, &payloads.unnotified()),
+            Some(data) => self.targets.owed(facts, data, &payloads.unnotified()),
             None => {
                 let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
-                owed(&self.targets, facts, &data, payloads)
+                self.targets.owed(facts, &data, payloads)
             }
         };
         self.quarantine(&mut prepared);
@@ -169,12 +169,12 @@ impl Snapshot {
     /// Whether a subscription would be owed an event that was recorded before, were it recorded now.
     #[must_use]
     pub fn selects(&self, subscription: SubscriptionId, facts: &Facts, payloads: &Payloads) -> bool {
-        let mut targets = self.targets.iter().filter(|t| t.id == subscription).peekable();
-        if targets.peek().is_none() {
+        let targets = self.targets.of(subscription);
+        if targets.is_empty() {
             return false;
         }
         let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
-        targets.any(|target| !owed(std::slice::from_ref(target), facts, &data, payloads).is_empty())
+        !owed(targets, facts, &data, payloads).is_empty()
     }
 
     /// Prepares what a quarantined event should have told analytics, by the catalogue of now: an event of its own, owed
@@ -213,7 +213,7 @@ impl Snapshot {
             _ => None,
         };
         let data = told.unwrap_or(data);
-        let owed = owed(&self.targets, &facts, &data, &payloads);
+        let owed = self.targets.owed(&facts, &data, &payloads);
         let mut key = Sha256::new();
         // No caller's key hashes alike: those begin with 0, 1 or 2.
         hash_text("posthaste quarantine", &mut key);
@@ -279,7 +279,7 @@ impl Snapshot {
             _ => None,
         };
         let seen = if silent { Cow::Owned(payloads.unnotified()) } else { Cow::Borrowed(&payloads) };
-        let owed = owed(&self.targets, &facts, told.as_ref().unwrap_or(&data), &seen);
+        let owed = self.targets.owed(&facts, told.as_ref().unwrap_or(&data), &seen);
         let unnotified = silent.then(|| Arc::new(data));
         let facts = Arc::new(facts);
         let mut prepared = Prepared { facts, idempotency, payloads, owed, quarantined, unnotified };

@@ -313,6 +313,15 @@ impl Outbox for GenerationOutbox {
         })
     }
 
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            let store = lanes.store();
+            store.check_open()?;
+            Ok(store.inner().ledger.subscribed(&name, store.time.now()))
+        })
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         let lanes = Arc::clone(&self.0.lanes);
         Box::pin(async move {

@@ -150,6 +150,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// Ends a replay that is under way; what it made due stays. `None` where there is none of that number.
     fn cancel_replay(&self, id: ReplayId) -> BoxFuture<Result<Option<Replay>, StoreError>>;
 
+    /// The subscription of this name, where it is listed or still owed something: as [`Outbox::roll`] tells of it.
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        let roll = self.roll();
+        Box::pin(async move { Ok(roll.await?.subscriptions.into_iter().find(|s| s.name == name)) })
+    }
+
     /// Every subscription that is listed or still owed something.
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>>;
 

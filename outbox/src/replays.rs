@@ -16,7 +16,7 @@ pub(crate) const PAGE_BYTES_MAX: usize = 8 << 20;
 /// A replay with what only the store needs of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ordered {
-    /// Its `until` is what was ordered: absent where nothing was said.
+    /// Its `until` is what was ordered: absent where that is not before the order.
     pub(crate) replay: Replay,
     /// The sequence from which it goes on.
     pub(crate) cursor: u64,
@@ -31,7 +31,7 @@ impl Ordered {
         self.replay.state == ReplayState::Running
     }
 
-    /// As it is shown: without a word about its end it ends with what was recorded before the order.
+    /// As it is shown: without an earlier end it ends with what was recorded before the order.
     fn shown(&self) -> Replay {
         let mut replay = self.replay.clone();
         replay.order.until = replay.order.until.or(Some(replay.at));
@@ -69,6 +69,8 @@ impl Replays {
         if self.0.values().filter(|ordered| ordered.runs()).count() >= REPLAYS_MAX {
             return Err(StoreError::Failed(format!("{REPLAYS_MAX} replays are under way, and no more are taken")));
         }
+        // Up to now is up to what was recorded last, however coarse the clock: `end` says so.
+        let order = ReplayOrder { until: order.until.filter(|until| *until < at), ..order };
         let id = ReplayId(self.0.keys().next_back().map_or(1, |last| last.0.saturating_add(1)));
         let replay = Replay { id, order, state: ReplayState::Running, replayed: 0, at, ended_at: None };
         let ordered = Ordered { replay, cursor: 0, end, changes: 0 };

@@ -1,16 +1,16 @@
-//! `posthaste listen`: a receiver for development. Prints what arrives, judges its signature, answers as it was told. A
-//! batch of analytics ([`batch`]) is told event by event.
+//! `posthaste listen`: a receiver for development. Prints what arrives ([`arrived`]), judges its signatures ([`judge`]),
+//! answers as it was told. A batch of analytics ([`batch`]) is told event by event.
 
+mod arrived;
 mod batch;
+mod judge;
 
 use super::Failure;
 use super::output::{Output, complain, plain};
 use crate::config::duration;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arrived::{Arrived, Ids};
 use bytes::Bytes;
 use clap::Args;
-use hmac::{Hmac, Mac as _};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -18,7 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sha2::Sha256;
+use judge::{Key, judge, words};
+use posthaste_events::Timestamp;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,8 +35,6 @@ pub(super) const DEVELOPMENT_SECRET: &str = "whsec_dGhpcy1zZWNyZXQtaXMtZm9yLWRld
 const BODY_MAX: usize = 24 * 1024 * 1024;
 /// How much of a body, or of an event, is printed, in characters.
 const SHOWN_MAX: usize = 4096;
-/// How far the time of a signature may be from now, as Standard Webhooks has it.
-const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// How to receive.
 #[derive(Debug, Args)]
@@ -44,7 +43,7 @@ pub(super) struct Listen {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8322")]
     addr: SocketAddr,
     /// The secret to judge signatures by; may be given several times. By default that of the shipped configuration.
-    #[arg(long, value_name = "whsec_…", value_parser = secret)]
+    #[arg(long, value_name = "SECRET", value_parser = Key::parse)]
     secret: Vec<Key>,
     /// The status to answer with.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
@@ -57,24 +56,6 @@ pub(super) struct Listen {
     delay: Duration,
 }
 
-/// A secret's bytes; shown nowhere.
-#[derive(Clone)]
-struct Key(Vec<u8>);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(…)")
-    }
-}
-
-fn secret(text: &str) -> Result<Key, String> {
-    let bytes = text.strip_prefix("whsec_").and_then(|rest| STANDARD.decode(rest).ok());
-    match bytes {
-        Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Key(bytes)),
-        _ => Err("a secret is whsec_ and the base64 of 24 to 64 bytes".to_owned()),
-    }
-}
-
 fn delay(text: &str) -> Result<Duration, String> {
     duration(text).ok_or_else(|| "write a whole number with ms, s, m, h or d, such as 300ms".to_owned())
 }
@@ -84,6 +65,7 @@ struct Receiver {
     listen: Listen,
     keys: Vec<Key>,
     failed: AtomicU64,
+    ids: Mutex<Ids>,
     lines: Mutex<Output>,
     /// Told when nobody reads the lines any more.
     closed: mpsc::Sender<std::io::Error>,
@@ -104,11 +86,18 @@ pub(super) async fn run(listen: Listen) -> Result<(), Failure> {
 /// Receives until nobody reads what is printed any more.
 async fn receive_all(listener: TcpListener, listen: Listen, output: Output) -> Result<(), Failure> {
     let keys = match listen.secret.as_slice() {
-        [] => vec![secret(DEVELOPMENT_SECRET).map_err(Failure::Usage)?],
+        [] => vec![Key::parse(DEVELOPMENT_SECRET).map_err(Failure::Usage)?],
         given => given.to_vec(),
     };
     let (closed, mut output_closed) = mpsc::channel(1);
-    let receiver = Arc::new(Receiver { listen, keys, failed: AtomicU64::new(0), lines: Mutex::new(output), closed });
+    let receiver = Arc::new(Receiver {
+        listen,
+        keys,
+        failed: AtomicU64::new(0),
+        ids: Mutex::default(),
+        lines: Mutex::new(output),
+        closed,
+    });
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -185,8 +174,24 @@ impl Receiver {
             return batch::lines(&batch);
         }
         // Signed is what was sent.
-        let verdict = judge(headers, body, &self.keys, now);
-        vec![format!("{}  {}", summary(headers, &unpacked), words(&verdict)), format!("  {}", shown(&unpacked))]
+        let judged = judge(headers, body, &self.keys, now.as_secs());
+        let mut said = judged.iter().map(|one| words(one, self.keys.len()));
+        let arrived = Arrived::read(headers, &unpacked);
+        let number = headers.get("posthaste-attempt").map_or("-".into(), |n| String::from_utf8_lossy(n.as_bytes()));
+        let now = Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+        let latency = arrived.latency(now).map(|latency| format!("  {latency}")).unwrap_or_default();
+        let first = said.next().unwrap_or_default();
+        let mut lines = vec![format!("{}  attempt {}{latency}  {first}", arrived.named(), plain(&number))];
+        lines.extend(said.map(|words| format!("  {words}")));
+        if let Some(times) = arrived.id.as_deref().map(|id| self.note(id)).filter(|times| *times > 1) {
+            lines.push(format!("  this id came before: it is the {times}. time"));
+        }
+        lines.push(format!("  {}", shown(&unpacked)));
+        lines
+    }
+
+    fn note(&self, id: &str) -> u32 {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).note(id)
     }
 
     /// The status of the next answer: failures first, as many as were asked for.
@@ -207,17 +212,6 @@ impl Receiver {
     }
 }
 
-/// One line on what arrived.
-fn summary(headers: &HeaderMap, body: &[u8]) -> String {
-    let event_type = serde_json::from_slice::<serde_json::Value>(body)
-        .ok()
-        .and_then(|b| b.get("type")?.as_str().map(plain))
-        .unwrap_or_else(|| "(no type)".to_owned());
-    let header =
-        |name| headers.get(name).map_or_else(|| "-".to_owned(), |v| plain(&String::from_utf8_lossy(v.as_bytes())));
-    format!("{event_type}  {}  attempt {}", header("webhook-id"), header("posthaste-attempt"))
-}
-
 /// What a body says, on one line and cut.
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
@@ -225,67 +219,6 @@ fn shown(body: &[u8]) -> String {
     let start: String = chars.by_ref().take(SHOWN_MAX).collect();
     let more = if chars.next().is_some() { " …" } else { "" };
     format!("{}{more}", plain(&start))
-}
-
-/// What a signature is worth.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Good,
-    /// A header of Standard Webhooks that is not there, or is no text.
-    Missing(&'static str),
-    NoTime,
-    /// So many seconds from now.
-    Stale(u64),
-    /// There is no `v1` signature in it.
-    NoVersion,
-    Other,
-}
-
-fn words(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Good => "✓ signature holds".to_owned(),
-        Verdict::Missing(header) => format!("✗ not signed: the header {header} is missing"),
-        Verdict::NoTime => "✗ signature is invalid: webhook-timestamp is no number of seconds".to_owned(),
-        Verdict::Stale(seconds) => {
-            format!(
-                "✗ signature is invalid: webhook-timestamp is {seconds} s from now, more than {}",
-                TOLERANCE.as_secs()
-            )
-        }
-        Verdict::NoVersion => "✗ signature is invalid: webhook-signature has no entry of v1".to_owned(),
-        Verdict::Other => {
-            "✗ signature does not match: another secret, or the body was changed; give the subscription's with --secret"
-                .to_owned()
-        }
-    }
-}
-
-/// Judges by Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, one entry of the header must match one secret.
-fn judge(headers: &HeaderMap, body: &[u8], keys: &[Key], now: Duration) -> Verdict {
-    let header = |name: &'static str| headers.get(name).and_then(|v| v.to_str().ok()).ok_or(Verdict::Missing(name));
-    let read = || Ok((header("webhook-id")?, header("webhook-timestamp")?, header("webhook-signature")?));
-    let (id, timestamp, signatures) = match read() {
-        Ok(all) => all,
-        Err(verdict) => return verdict,
-    };
-    let Ok(at) = timestamp.parse::<u64>() else { return Verdict::NoTime };
-    let mut any = false;
-    for signature in signatures.split(' ').filter_map(|s| s.strip_prefix("v1,")) {
-        any = true;
-        let Ok(signature) = STANDARD.decode(signature) else { continue };
-        for Key(key) in keys {
-            // HMAC takes keys of every length.
-            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { continue };
-            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-                mac.update(part);
-            }
-            if mac.verify_slice(&signature).is_ok() {
-                let off = now.as_secs().abs_diff(at);
-                return if off > TOLERANCE.as_secs() { Verdict::Stale(off) } else { Verdict::Good };
-            }
-        }
-    }
-    if any { Verdict::Other } else { Verdict::NoVersion }
 }
 
 #[cfg(test)]

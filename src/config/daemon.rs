@@ -5,6 +5,7 @@ use super::node::Value;
 use super::section::Section;
 use crate::secret;
 use ipnet::IpNet;
+use posthaste_deliverees::Guard;
 use posthaste_events::installation::SECRET_BYTES;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -85,6 +85,13 @@ impl Subscription {
         Self { keys: BTreeMap::new() }.set("name", name).set("deliveree", deliveree)
     }
 
+    /// Takes a key out again.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.keys.remove(key);
+        self
+    }
+
     /// Sets a key; the last one counts.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {

@@ -87,12 +87,12 @@ impl SecureReceiver {
     /// How many requests arrived whole.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.wires().iter().map(|wire| wire.requests).sum()
+        self.connections().iter().map(|wire| wire.requests).sum()
     }
 
     /// Every connection that got through its handshake.
     #[must_use]
-    pub fn wires(&self) -> Vec<Connection> {
+    pub fn connections(&self) -> Vec<Connection> {
         held(&self.wires).clone()
     }
 }

@@ -22,6 +22,7 @@ mod ordering;
 mod panics;
 mod power_cut;
 mod promises;
+mod rates;
 mod stop;
 mod switched;
 mod telemetry_file;

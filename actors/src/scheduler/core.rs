@@ -206,6 +206,8 @@ impl Core {
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
         for terms in terms {
             let (id, active) = (terms.id, terms.active);
+            // One of thousands changed: the others are not worth a claim each.
+            let same = self.lanes.get(&id).is_some_and(|lane| !lane.gone && lane.terms == terms);
             let lane = self.lanes.entry(id).or_insert_with(|| {
                 let pace = if started { Pace::default() } else { Pace::after_a_start(terms.rate.as_ref(), now) };
                 Lane::new(terms.clone(), pace, now)
@@ -226,7 +228,9 @@ impl Core {
             } else if lane.terms.circuit.is_none() {
                 (lane.breaker, lane.circuit_reason) = (Breaker::CLOSED, None);
             }
-            self.standing(now, id, active);
+            if !same {
+                self.standing(now, id, active);
+            }
         }
         let gone: Vec<_> = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
         for id in gone {

@@ -25,7 +25,7 @@ pub struct Now {
 pub struct CallId(pub u64);
 
 /// What the core must know of a subscription.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
     /// Its number in the outbox.
     pub id: SubscriptionId,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use posthaste_benches::load::{self, Order};
 use posthaste_benches::measure::{self, SCENARIOS};
+use posthaste_benches::neighbours::{self, STREETS};
 use posthaste_benches::sink;
 use posthaste_benches::table::Run;
 use posthaste_tests::daemon::binary;
@@ -30,6 +31,9 @@ struct Wish {
     /// Only the real store, without its ceiling.
     #[arg(long)]
     no_ceiling: bool,
+    /// What one subscription costs another, in place of the scenarios: dead and silent neighbours, many of them.
+    #[arg(long)]
+    neighbours: bool,
     /// Writes every figure to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -61,8 +65,24 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some(Part::Sink) => sink::run(),
+        None if wish.neighbours => walk_all(&wish),
         None => measure_all(&wish),
     }
+}
+
+fn walk_all(wish: &Wish) -> Result<()> {
+    writeln!(stderr(), "the daemon is {}", binary().display())?;
+    let mut all = Vec::new();
+    for street in STREETS.iter().filter(|s| s.name.contains(&wish.only)) {
+        let seen = neighbours::walk(street, wish.seconds)?;
+        writeln!(stderr(), "{}: p99 {:.2} ms", seen.name, seen.p99_ms)?;
+        all.push(seen);
+    }
+    if let Some(file) = &wish.json {
+        std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+    }
+    writeln!(stdout(), "{}", neighbours::table(&all))?;
+    Ok(())
 }
 
 fn measure_all(wish: &Wish) -> Result<()> {

@@ -9,6 +9,8 @@ mod anonymous;
 #[cfg(test)]
 mod arrives;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod files;
@@ -19,10 +21,16 @@ mod hostile;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod reaching;
+#[cfg(test)]
 mod receiver;
+#[cfg(test)]
+mod secure;
 #[cfg(test)]
 mod sending;
 #[cfg(test)]
 mod signatures;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod wire;

@@ -1,5 +1,6 @@
 //! The options of each kind: what is refused, in which words, and what is shown.
 
+use crate::secure::Authority;
 use crate::sending::{OTHER_SECRET, SECRET};
 use posthaste_deliverees::registry::{Kind, Parsed};
 use posthaste_deliverees::{Guard, Kinds, Problem};
@@ -33,6 +34,18 @@ fn a_wrong_option_is_named_by_its_path() {
         (json!({ "url": "http://10.0.0.1/canary" }), "url"),
         (json!({ "url": "http://ops.example.com/", "https_only": true }), "url"),
         (json!({ "https_only": "yes" }), "https_only"),
+        (json!({ "connect_timeout": "0s" }), "connect_timeout"),
+        (json!({ "connect_timeout": "16s" }), "connect_timeout"),
+        (json!({ "connect_timeout": 5 }), "connect_timeout"),
+        (json!({ "timeout": "4s", "first_byte_timeout": "5s" }), "first_byte_timeout"),
+        (json!({ "ca": "canary" }), "ca"),
+        (json!({ "ca": "" }), "ca"),
+        (json!({ "ca": "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n" }), "ca"),
+        (json!({ "ca": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }), "ca"),
+        (json!({ "ca": Authority::new().pem().repeat(65) }), "ca"),
+        (json!({ "ca": ["canary"] }), "ca"),
+        (json!({ "ca": Authority::new().pem(), "dangerous_accept_invalid_certificates": true }), "ca"),
+        (json!({ "dangerous_accept_invalid_certificates": "yes" }), "dangerous_accept_invalid_certificates"),
         (json!({ "secrets": [] }), "secrets"),
         (json!({ "secrets": "whsec_canary" }), "secrets"),
         (json!({ "secrets": ["whsec_"] }), "secrets.0"),
@@ -236,16 +249,19 @@ fn what_is_shown_of_analytics_has_no_secret() {
     let posthog = json!({
         "backend": "posthog", "url": "https://collector.example.com", "key": "…", "headers": {}, "https_only": false,
         "gzip": true, "batch": batch, "event_max": "900KiB", "timeout": "15s",
+        "connect_timeout": "5s",
     });
     let revealed = json!({ "url": "https://collector.example.com/in/canary" });
     assert_eq!(shown("posthog", json!({})), (posthog, revealed));
     let http = json!({
         "backend": "http", "url": "https://collector.example.com", "headers": { "x-api-key": "…" }, "https_only": true,
         "gzip": false, "batch": { "events": 500, "bytes": "1KiB", "wait": "0ms" }, "event_max": "32KiB", "timeout": "3s",
+        "connect_timeout": "1s", "first_byte_timeout": "2s", "ca": "…",
     });
     let change = json!({
         "key": null, "headers": { "x-api-key": "canary" }, "https_only": true, "event_max": "32KiB", "timeout": "3s",
         "batch": { "events": 500, "bytes": "1KiB", "wait": "0ms" },
+        "connect_timeout": "1s", "first_byte_timeout": "2s", "ca": Authority::new().pem(),
     });
     assert_eq!(shown("http", change).0, http);
     let file = json!({
@@ -265,6 +281,7 @@ fn what_is_shown_has_no_secret() {
         "signature": ["github", "standard"],
         "header_prefixes": ["webhook-", "svix-"],
         "give_up_on": [422, 404],
+        "dangerous_accept_invalid_certificates": true,
     });
     let parsed = parse("webhook", &options).unwrap();
     let expected = json!({
@@ -274,6 +291,8 @@ fn what_is_shown_has_no_secret() {
         "headers": { "x-authorization": "…", "x-api-key": "…", "x-env": "…" },
         "auth": { "basic": "…" },
         "timeout": "15s",
+        "connect_timeout": "5s",
+        "dangerous_accept_invalid_certificates": true,
         "format": "standard",
         "give_up_on": [404, 422],
         "https_only": false,

@@ -4,6 +4,7 @@ use super::*;
 use crate::EventType;
 use crate::catalogue::Undeclared;
 use crate::catalogue::declare::{Declarations, FieldDeclaration, FieldKind, Rule};
+use crate::matching::Target;
 
 const NOW: i64 = 1_732_000_000_000;
 
@@ -51,8 +52,8 @@ fn an_event_as_deep_as_is_read_is_matched_again_like_any_other() {
     let prepared = prepare(draft("a:b", &deep)).unwrap();
     let wheres = vec![crate::matching::Where::new("s", Value::from("x"))];
     let selector = crate::matching::Selector { wheres, ..Default::default() };
-    let targets = vec![Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Notification }];
-    let owed = Snapshot { targets, ..snapshot() }.rematch(prepared).owed;
+    let target = Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Notification };
+    let owed = Snapshot { targets: vec![target].into(), ..snapshot() }.rematch(prepared).owed;
     assert_eq!(owed, [crate::SubscriptionId(7)]);
 }
 
@@ -65,7 +66,12 @@ fn silent() -> Snapshot {
     let wheres = vec![crate::matching::Where::new("s", Value::from("x"))];
     let selector = crate::matching::Selector { wheres, ..Default::default() };
     let target = Target { id: crate::SubscriptionId(7), selector, takes: crate::payload::Takes::Telemetry };
-    Snapshot { catalogue, targets: vec![target], telemetry: Some(TelemetryPolicy::default()), ..Snapshot::default() }
+    Snapshot {
+        catalogue,
+        targets: vec![target].into(),
+        telemetry: Some(TelemetryPolicy::default()),
+        ..Snapshot::default()
+    }
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn an_event_for_analytics_alone_is_matched_again_like_any_other() {
 fn an_event_for_analytics_alone_is_notified_to_nobody_though_it_is_quarantined() {
     let keeper = crate::SubscriptionId(9);
     let people = Target { id: crate::SubscriptionId(3), selector: Default::default(), takes: Default::default() };
-    let snapshot = Snapshot { targets: vec![people], quarantine: Some(keeper), ..silent() };
+    let snapshot = Snapshot { targets: vec![people].into(), quarantine: Some(keeper), ..silent() };
     let mut prepared = snapshot.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW)).unwrap();
     let body = notification(&prepared.facts, "{}");
     (prepared.payloads, prepared.quarantined) = (Payloads::built(Some(body), None), Some("it is too long".into()));
@@ -99,7 +105,7 @@ fn an_event_that_could_not_say_all_is_recorded_and_quarantined_until_its_type_ta
         let field = FieldDeclaration { required, ..FieldDeclaration::new("s", FieldKind::String) };
         declarations.events[0].fields = vec![field];
         let catalogue = Catalogue::compile(&declarations, Undeclared::Reject).unwrap();
-        Snapshot { catalogue, quarantine: Some(keeper), targets: vec![], ..silent() }
+        Snapshot { catalogue, quarantine: Some(keeper), targets: Targets::default(), ..silent() }
     };
     let now = Timestamp::from_millis(NOW);
     let failure = Failure { who: "project", why: "the key Ada is not known".into() };
@@ -128,7 +134,8 @@ fn what_was_built_goes_no_further_once_telemetry_is_switched_off() {
 #[test]
 fn what_was_quarantined_is_built_again_under_one_key_and_for_analytics_alone() {
     let (event, now) = (EventId::new(1_000, 1, 5), Timestamp::from_millis(NOW + 3_600_000));
-    let first = Snapshot { targets: vec![], ..snapshot() }.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW));
+    let first =
+        Snapshot { targets: Targets::default(), ..snapshot() }.prepare(draft("a:b", "{}"), Timestamp::from_millis(NOW));
     let first = first.unwrap();
     let body = &first.payloads;
     let again = |snapshot: &Snapshot| snapshot.prepare_again(event, &first.facts, body, now);
@@ -172,7 +179,7 @@ fn half_hidden(keeper: crate::SubscriptionId) -> (Snapshot, Attempted) {
     let targets = vec![target(3, crate::payload::Takes::Notification), target(7, crate::payload::Takes::Telemetry)];
     let failure = Some(Failure { who: "clock", why: "it stood still".into() });
     let attempted = Attempted { draft: draft("a:b", r#"{"n":1,"s":"CANARY"}"#), failure };
-    (Snapshot { catalogue, targets, quarantine: Some(keeper), ..silent() }, attempted)
+    (Snapshot { catalogue, targets: targets.into(), quarantine: Some(keeper), ..silent() }, attempted)
 }
 
 #[test]
@@ -218,7 +225,7 @@ fn what_was_built_by_the_rules_of_before_leaves_by_those_of_now() {
             FieldDeclaration { rule: rule.unwrap_or_default(), ..FieldDeclaration::new("b", FieldKind::Boolean) };
         declarations.events[0].fields = vec![kept, field];
         let catalogue = Catalogue::compile(&declarations, Undeclared::Accept).unwrap();
-        Snapshot { catalogue, targets: vec![], ..silent() }
+        Snapshot { catalogue, targets: Targets::default(), ..silent() }
     };
     let before = by(Some(Rule::Keep));
     let prepared = before.prepare(draft("a:b", r#"{"b":true,"kept":true}"#), Timestamp::from_millis(NOW)).unwrap();

@@ -8,6 +8,7 @@ mod account;
 mod held;
 mod noted;
 mod order;
+mod roll;
 mod snapshot;
 
 pub(crate) use account::{Account, Place, Waiting};
@@ -16,7 +17,7 @@ pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
-use crate::{Enrolment, Epoch, LeaseId, Roll, Standing, Subscribed, Wish};
+use crate::{Epoch, LeaseId, Standing, Wish};
 use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
@@ -162,107 +163,12 @@ impl Ledger {
         self.next_subscription
     }
 
-    /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
-    pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
-        self.last_epoch += 1;
-        self.epoch = self.last_epoch;
-        // What was deleted and is gone gives its name away, with nothing that belonged to it.
-        let known = self.accounts().filter(|(_, a)| !(a.deleted && a.unlisted_since.is_some()));
-        let known: HashMap<String, SubscriptionId> = known.map(|(id, a)| (a.name.clone(), id)).collect();
-        let mut changed = BTreeSet::new();
-        let mut listed = BTreeSet::new();
-        for enrolment in wanted {
-            let id = known.get(&enrolment.name).copied().unwrap_or_else(|| self.open(enrolment));
-            listed.insert(id);
-            let Some(account) = self.accounts.get_mut(&id) else { continue };
-            let is_new = !known.contains_key(&enrolment.name);
-            if is_new || account.unlisted_since.is_some() || account.backlog_max != enrolment.backlog_max {
-                changed.insert(id);
-            }
-            if std::mem::take(&mut account.deleted) {
-                changed.insert(id);
-            }
-            (account.unlisted_since, account.backlog_max) = (None, enrolment.backlog_max);
-            account.held.turn(account.takes(), now);
-            self.set_ordered(id, enrolment.ordered);
-        }
-        for (id, account) in &mut self.accounts {
-            if !listed.contains(id) && account.unlisted_since.is_none() {
-                account.unlisted_since = Some(now);
-                account.held.turn(false, now);
-                changed.insert(*id);
-            }
-        }
-        changed.into_iter().collect()
-    }
-
-    /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
-    pub(crate) fn listing(&self) -> Listing {
-        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max, a.is_ordered()))).collect();
-        Listing { epoch: self.epoch, listed }
-    }
-
-    /// Takes an enrolment back: the epoch and the listed subscriptions are those of `before` again. A name that was new
-    /// keeps its number, unlisted, so that no name ever has two.
-    pub(crate) fn unenroll(&mut self, before: &Listing, now: u64) {
-        self.epoch = before.epoch;
-        for (id, account) in &mut self.accounts {
-            match before.listed.get(id) {
-                Some((unlisted, backlog_max, _)) => {
-                    (account.unlisted_since, account.backlog_max) = (*unlisted, *backlog_max);
-                }
-                None => account.unlisted_since = account.unlisted_since.or(Some(now)),
-            }
-            account.held.turn(account.takes(), now);
-        }
-        before.listed.iter().for_each(|(id, (_, _, ordered))| self.set_ordered(*id, *ordered));
-    }
-
-    /// Has what a subscription is owed go by key from now on, or as it comes. It is not written down: whoever enrols
-    /// says it anew.
-    fn set_ordered(&mut self, id: SubscriptionId, ordered: bool) {
-        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.is_ordered() != ordered) else { return };
-        if !ordered {
-            return account.end_order();
-        }
-        let mut outside = BTreeSet::new();
-        for lease in self.leases.values_mut().filter(|lease| lease.subscription == id) {
-            lease.line = None;
-            outside.insert(lease.sequence);
-        }
-        account.begin_order(outside);
-    }
-
-    fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
-        let id = SubscriptionId(self.next_subscription);
-        self.next_subscription = self.next_subscription.saturating_add(1);
-        self.accounts.insert(id, Account::new(enrolment.name.clone(), enrolment.backlog_max));
-        id
-    }
-
     /// Sets a standing; the one before, or `None` where there is no such subscription.
     pub(crate) fn set_standing(&mut self, id: SubscriptionId, standing: Standing, now: u64) -> Option<Standing> {
         let account = self.accounts.get_mut(&id)?;
         let before = std::mem::replace(&mut account.standing, standing);
         account.held.turn(account.takes(), now);
         Some(before)
-    }
-
-    /// Every subscription that is listed or still owed something.
-    pub(crate) fn roll(&self, now: u64) -> Roll {
-        let owed = |a: &Account| a.owed() > 0 && !a.deleted;
-        let shown = self.accounts().filter(|(_, a)| a.unlisted_since.is_none() || owed(a));
-        let subscriptions = shown
-            .map(|(id, a)| Subscribed {
-                id,
-                name: a.name.clone(),
-                listed: a.unlisted_since.is_none(),
-                standing: a.standing.clone(),
-                owed: a.owed(),
-                vitals: a.noted.tell(now),
-            })
-            .collect();
-        Roll { epoch: self.epoch, subscriptions }
     }
 
     /// Notes how a subscription fares; whether there is one of that number, and it changed.

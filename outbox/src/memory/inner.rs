@@ -66,15 +66,6 @@ impl Inner {
         Ok(answers)
     }
 
-    /// Learns the keys that a claim needs, a bounded piece of them at most.
-    pub(super) fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
-        for _ in 0..LEARNT_MAX {
-            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
-            let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
-            self.ledger.learn(subscription, sequence, line_of(key, sequence));
-        }
-    }
-
     pub(super) fn record(
         &mut self,
         shared: &Shared,
@@ -108,6 +99,15 @@ impl Inner {
             self.drop_if_settled(sequence);
         }
         answer
+    }
+
+    /// Learns the keys that a claim needs, a bounded piece of them at most.
+    pub(super) fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
+        for _ in 0..LEARNT_MAX {
+            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
+            self.ledger.learn(subscription, sequence, line_of(key, sequence));
+        }
     }
 
     pub(super) fn drop_if_settled(&mut self, sequence: u64) {

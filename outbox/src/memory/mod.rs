@@ -7,6 +7,7 @@ mod inner;
 mod replays;
 
 use crate::definitions;
+
 use crate::ledger::{Ledger, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
@@ -201,17 +202,23 @@ impl Outbox for MemoryOutbox {
                 let about = (id.event.sequence(), id.subscription);
                 let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
                 let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                if lease.wish == Some(Wish::Retry) {
+                let asked = steps::asked(&settlement.then);
+                let answer = match steps::settle(&lease, settlement, at) {
+                    None => {
+                        inner.ledger.release(key);
+                        Settled::Applied
+                    }
+                    Some(entry) => {
+                        let after = entry.after;
+                        shared.enter(inner, about, entry);
+                        steps::settled(asked, after)
+                    }
+                };
+                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
+                if waited && due.last() != Some(&id.subscription) {
                     due.push(id.subscription);
                 }
-                let asked = steps::asked(&settlement.then);
-                let Some(entry) = steps::settle(&lease, settlement, at) else {
-                    inner.ledger.release(key);
-                    return Settled::Applied;
-                };
-                let after = entry.after;
-                shared.enter(inner, about, entry);
-                steps::settled(asked, after)
+                answer
             };
             Ok(settlements.into_iter().map(settle).collect())
         })
@@ -237,10 +244,11 @@ impl Outbox for MemoryOutbox {
             let progress = looked.map(|(_, p)| p).or(newest.map(Entry::progress)).unwrap_or_default();
             match steps::wish(wish, state, looked.map(|(place, _)| place), progress, at) {
                 Ok(entry) => {
-                    if entry.after == State::Pending {
+                    let pending = entry.after == State::Pending;
+                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
+                    if pending || inner.ledger.is_next_in_line(about.1, at.now) {
                         due.push(delivery.subscription);
                     }
-                    inner.ledger.apply_wish(about.1, about.0, entry.progress(), entry.stand());
                     shared.keep(inner, about, entry);
                     Ok(Answer::Done)
                 }
@@ -323,6 +331,10 @@ impl Outbox for MemoryOutbox {
             inner.replays.cancel(id, shared.time.wall());
             Ok(inner.replays.shown(id))
         })
+    }
+
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        self.run(move |shared, inner, _| Ok(inner.ledger.subscribed(&name, shared.time.now())))
     }
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {

@@ -55,7 +55,8 @@ impl Store {
         let Found { mut ledger, replays, head, catalog, keys, library, unwritten, covered } = found;
         let time = OutboxTime::new(clock, head.millis);
         ledger.begin_leases(time.now() << LEASES_SHIFT);
-        let highest = generations.last().copied().unwrap_or(0);
+        // A generation that a snapshot covers is never written again, also where it is gone: a start would not read it.
+        let highest = generations.last().copied().max(covered).unwrap_or(0);
         let committed = head.next_sequence.saturating_sub(1);
         ledger.know_last_owed(committed);
         let dirty_head = false;
@@ -109,18 +110,19 @@ impl Store {
         let mut writer = self.writer();
         let empty: Vec<Generation> =
             self.catalog().manifests().filter(|m| m.is_empty()).map(|m| m.generation).collect();
-        for generation in empty {
-            self.destroy(generation);
-        }
         let all: Vec<Generation> = self.catalog().manifests().map(|m| m.generation).collect();
         for generation in all {
             if let Ok(size) = self.disk.size(generation) {
                 self.catalog().set_size(generation, size);
             }
         }
-        if highest > 0 && covered != Some(highest) {
+        let written = highest == 0 || covered == Some(highest) || {
             let snapshot = self.snapshot(&writer);
-            self.write_down(&mut writer, highest, snapshot);
+            self.write_down(&mut writer, highest, snapshot)
+        };
+        // Not sooner: one without events may be the only one that knows of a standing.
+        for generation in empty.into_iter().filter(|_| written) {
+            self.destroy(generation);
         }
         // A full disk must not keep the daemon from delivering what it owes; whoever records is told.
         let _ = self.ensure_active(&mut writer);

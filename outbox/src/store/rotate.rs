@@ -158,23 +158,28 @@ impl Store {
         Snapshot { head, ledger, replays: inner.replays.iter().map(ReplayV1::from).collect(), version: VERSION }
     }
 
-    /// Writes what is known of a generation that ended.
-    pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: Snapshot) {
+    /// Writes what is known of a generation that ended; whether a snapshot tells of it now.
+    pub(crate) fn write_down(&self, writer: &mut Writer, generation: Generation, snapshot: Snapshot) -> bool {
         writer.unwritten.insert(generation);
         // What fails here is tried again before another generation begins.
         let _ = self.write_manifests(writer);
         // A snapshot keeps a start from reading the generation, and so from finding the keys in it.
+        let mut written = false;
         if let Err(error) = writer.keys.seal(generation) {
             self.failed("idempotency keys could not be sealed; they stay in memory", &error);
         } else if let Err(error) = self.disk.write_file(&Snapshot::file(generation), &snapshot.into_bytes(generation)) {
             self.failed("a snapshot could not be written; the next start reads more", &error);
-        } else if let Err(error) = self.drop_snapshots() {
-            self.failed("an old snapshot could not be removed", &error);
+        } else {
+            written = true;
+            if let Err(error) = self.drop_snapshots() {
+                self.failed("an old snapshot could not be removed", &error);
+            }
         }
         if let Ok(size) = self.disk.size(generation) {
             self.catalog().set_size(generation, size);
         }
         self.active_bytes.store(0, Ordering::Relaxed);
+        written
     }
 
     /// Writes the manifests that are not written yet; the last error.

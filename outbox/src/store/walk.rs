@@ -56,7 +56,12 @@ impl Store {
                 next = below.checked_sub(1);
             }
             run.reverse();
-            return Ok((self.carried_in(generation, &run, depth)?, next));
+            if depth == Depth::Facts {
+                return Ok((self.carried_in(generation, &run)?, next));
+            }
+            // One that is damaged beyond repair hides no other.
+            let loaded: Vec<_> = run.into_iter().map(|sequence| self.load(sequence)).collect::<Result<_, _>>()?;
+            return Ok((loaded.into_iter().flatten().map(|(kept, _)| kept).collect(), next));
         }
         let first = self.catalog().get(generation).and_then(|m| m.sequences).map_or(top, |(first, _)| first);
         let bottom = first.max(top.saturating_sub(WINDOW - 1));
@@ -82,7 +87,7 @@ impl Store {
                 next = above.saturating_add(1);
             }
             drop(catalog);
-            return Ok(Some((self.carried_in(generation, &run, Depth::Facts)?, next)));
+            return Ok(Some((self.carried_in(generation, &run)?, next)));
         }
         let last = catalog.get(generation).and_then(|m| m.sequences).map_or(bottom, |(_, last)| last);
         drop(catalog);
@@ -105,14 +110,14 @@ impl Store {
         Ok(found.unwrap_or_default())
     }
 
-    /// These events, which were carried into a generation.
-    fn carried_in(&self, generation: Generation, run: &[u64], depth: Depth) -> Result<Vec<Kept>, DiskError> {
+    /// These events, which were carried into a generation, without their payloads.
+    fn carried_in(&self, generation: Generation, run: &[u64]) -> Result<Vec<Kept>, DiskError> {
         let found = self.read(generation, |keyspace, _| {
             let mut found = Vec::with_capacity(run.len());
             for sequence in run {
                 let key = rows::event_key(Kind::Carried, *sequence);
                 if let Some(sealed) = keyspace.get(&key)? {
-                    found.push(depth.read(&key, &sealed, &mut |key| keyspace.get(key))?);
+                    found.push(rows::read_event_facts(&key, &sealed, &mut |key| keyspace.get(key))?);
                 }
             }
             Ok(found)

@@ -5,6 +5,7 @@ use crate::world::{End, World};
 use posthaste_outbox::disk::sim::{Call, Fault, Leaves, Trouble};
 use rand::Rng as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[expect(clippy::disallowed_methods, reason = "how many seeds, and which, is said by whoever runs the tests")]
 fn number(name: &str) -> Option<u64> {
@@ -28,6 +29,7 @@ fn random_end(world: &mut World) -> End {
 
 #[test]
 fn nothing_acknowledged_is_lost_over_restarts_kills_and_power_cuts() {
+    let replayed = AtomicU64::new(0);
     each_seed("over_restarts", |seed| {
         run(async {
             let mut world = World::new(seed);
@@ -43,8 +45,10 @@ fn nothing_acknowledged_is_lost_over_restarts_kills_and_power_cuts() {
                 world.end(end).await;
             }
             world.drain().await;
+            replayed.fetch_add(world.replayed, Ordering::Relaxed);
         });
     });
+    assert!(replayed.into_inner() > 0, "nothing was ever replayed");
 }
 
 #[test]

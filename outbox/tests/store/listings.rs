@@ -125,3 +125,16 @@ pub(crate) async fn an_event_is_shown_with_its_deliveries_and_attempts(stores: S
     assert!(f.outbox.delivery(forged).await.unwrap().is_none());
     assert!(f.outbox.event(EventId::new(1, u64::MAX, 1)).await.unwrap().is_none());
 }
+
+pub(crate) async fn one_subscription_is_told_as_the_roll_tells_of_it(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll(&["a", "b", "c"]).await;
+    f.record_one(&ids[..2]).await;
+    f.outbox.set_standing(ids[1], Standing::Paused).await.unwrap();
+    f.enroll(&["a"]).await;
+    for name in ["a", "b", "c", "d"] {
+        let of_roll = f.outbox.roll().await.unwrap().subscriptions.into_iter().find(|s| s.name == name);
+        assert_eq!(of_roll.is_some(), ["a", "b"].contains(&name), "{name}");
+        assert_eq!(f.outbox.subscribed(name.into()).await.unwrap(), of_roll);
+    }
+}

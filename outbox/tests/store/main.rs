@@ -14,9 +14,11 @@ mod opened;
 mod ordering;
 mod promises;
 mod recovery;
+mod replayed;
 mod replays;
 mod size;
 mod spare;
+mod starts;
 mod stepped;
 mod versions;
 mod vitals;
@@ -110,14 +112,7 @@ conformance! {
     a_name_that_was_deleted_begins_anew_when_it_comes_again,
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
-    of_each_key_one_is_out_and_the_next_follows_once_it_is_settled,
-    what_waits_for_a_retry_keeps_its_key_waiting_and_no_other,
-    events_without_a_key_go_as_they_come_beside_those_with_one,
-    a_lease_that_ends_without_an_answer_puts_the_first_of_its_key_back_in_front,
-    an_older_one_that_is_asked_for_again_goes_before_the_newer_ones_of_its_key,
-    cancelling_moves_the_line_up_wherever_it_is_done,
-    order_can_be_switched_on_and_off_while_deliveries_are_out,
-    a_line_of_any_length_is_claimed_past_in_pieces,
+    one_subscription_is_told_as_the_roll_tells_of_it,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
     a_delivery_that_only_a_replay_made_is_shown_like_any_other,
     a_replay_goes_by_time_type_tenant_and_state,
@@ -126,4 +121,12 @@ conformance! {
     a_replay_ends_when_a_person_cancels_it_or_its_subscription_is_gone,
     a_replayed_one_is_owed_since_then_and_hints_that_it_is_due,
     what_a_replay_made_due_goes_past_its_retention_like_anything_owed,
+    of_each_key_one_is_out_and_the_next_follows_once_it_is_settled,
+    what_waits_for_a_retry_keeps_its_key_waiting_and_no_other,
+    events_without_a_key_go_as_they_come_beside_those_with_one,
+    a_lease_that_ends_without_an_answer_puts_the_first_of_its_key_back_in_front,
+    an_older_one_that_is_asked_for_again_goes_before_the_newer_ones_of_its_key,
+    cancelling_moves_the_line_up_wherever_it_is_done,
+    order_can_be_switched_on_and_off_while_deliveries_are_out,
+    a_line_of_any_length_is_claimed_past_in_pieces,
 }

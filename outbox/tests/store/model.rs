@@ -54,6 +54,15 @@ impl<T: Clone + PartialEq + std::fmt::Debug> History<T> {
 pub(crate) struct Event {
     pub(crate) body: String,
     pub(crate) deliveries: BTreeMap<SubscriptionId, History<Stands>>,
+    /// Those of the deliveries that a replay made, and that a crash may take away again.
+    pub(crate) adopted: BTreeSet<SubscriptionId>,
+}
+
+impl Event {
+    pub(crate) fn new(body: String, owed: &[SubscriptionId]) -> Self {
+        let deliveries = owed.iter().map(|s| (*s, History::new(Stands::NEW))).collect();
+        Self { body, deliveries, adopted: BTreeSet::new() }
+    }
 }
 
 /// Everything that was acknowledged.
@@ -76,7 +85,10 @@ impl Model {
 
     /// Everything that happened so far is durable.
     pub(crate) fn durable(&mut self) {
-        self.events.values_mut().flat_map(|e| e.deliveries.values_mut()).for_each(History::durable);
+        for event in self.events.values_mut() {
+            event.deliveries.values_mut().for_each(History::durable);
+            event.adopted.clear();
+        }
         self.standings.values_mut().for_each(History::durable);
     }
 
@@ -98,12 +110,18 @@ impl Model {
             if !self.events.contains_key(&id) {
                 let owed = self.doubtful.remove(&body);
                 assert!(crashed && owed.is_some(), "an event that was never acknowledged: {id} {body}");
-                let new = owed.unwrap().into_iter().map(|s| (s, History::new(Stands::NEW))).collect();
-                self.events.insert(id, Event { body: body.clone(), deliveries: new });
+                self.events.insert(id, Event::new(body.clone(), &owed.unwrap()));
             }
             let event = self.events.get_mut(&id).unwrap();
             assert_eq!(event.body, body, "the payload of {id}");
             let subscriptions: Vec<_> = view.deliveries.iter().map(|d| d.row.id.subscription).collect();
+            if crashed {
+                for doubtful in std::mem::take(&mut event.adopted) {
+                    if !subscriptions.contains(&doubtful) {
+                        event.deliveries.remove(&doubtful);
+                    }
+                }
+            }
             assert_eq!(subscriptions, event.deliveries.keys().copied().collect::<Vec<_>>(), "whom {id} is owed to");
             for delivery in &view.deliveries {
                 let history = event.deliveries.get_mut(&delivery.row.id.subscription).unwrap();

@@ -178,6 +178,17 @@ pub(crate) async fn a_replay_goes_by_time_type_tenant_and_state(stores: Stores) 
         assert_eq!(done.replayed, expected, "{order:?}");
         deliver_all(&f, ids[0]).await;
     }
+    // Recorded in the same millisecond as the order, and before it.
+    let facts = Facts { recorded_at: at(6), ..(*event("{}", &ids).facts).clone() };
+    f.record(vec![Prepared { facts: Arc::new(facts), ..event("{}", &ids) }]).await;
+    deliver_all(&f, ids[0]).await;
+    for until in [None, Some(at(6)), Some(at(99))] {
+        let order = ReplayOrder { since: Some(at(6)), until, ..all.clone() };
+        let ordered = f.outbox.order_replay(order).await.unwrap();
+        assert_eq!(ordered.order.until, Some(at(6)));
+        assert_eq!(drive(&f, ordered.id, 2).await.replayed, 1, "{until:?}");
+        deliver_all(&f, ids[0]).await;
+    }
     for state in [State::Pending, State::Held] {
         let refused = f.outbox.order_replay(ReplayOrder { state: Some(state), ..all.clone() }).await;
         assert!(matches!(refused, Err(StoreError::Failed(_))));

@@ -97,6 +97,10 @@ impl Outbox for Stepped {
         self.drive(self.outbox.cancel_replay(id))
     }
 
+    fn subscribed(&self, name: String) -> BoxFuture<Result<Option<Subscribed>, StoreError>> {
+        self.drive(self.outbox.subscribed(name))
+    }
+
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         self.drive(self.outbox.roll())
     }

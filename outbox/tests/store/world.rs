@@ -32,8 +32,10 @@ pub(crate) struct World {
     pub(crate) dice: StdRng,
     pub(crate) subscriptions: Vec<SubscriptionId>,
     claimed: Vec<Leased>,
+    /// How many deliveries replays made due.
+    pub(crate) replayed: u64,
     /// Deliveries that a person asked for at some time.
-    asked: BTreeSet<DeliveryId>,
+    pub(crate) asked: BTreeSet<DeliveryId>,
     bodies: u64,
 }
 
@@ -48,6 +50,7 @@ impl World {
             dice: StdRng::seed_from_u64(seed),
             subscriptions: Vec::new(),
             claimed: Vec::new(),
+            replayed: 0,
             asked: BTreeSet::new(),
             bodies: 0,
         }
@@ -103,7 +106,8 @@ impl World {
             55..=74 => self.settle().await,
             75..=80 => self.ask().await,
             81..=84 => self.set_standing().await,
-            85..=91 => {
+            85..=86 => self.replay().await,
+            87..=91 => {
                 let by = Duration::from_millis(self.dice.random_range(1..8_000));
                 self.clock.forward(by);
                 true
@@ -151,8 +155,8 @@ impl World {
         if let Some(idempotency) = event.idempotency {
             self.model.keys.insert(idempotency.key[0], id);
         }
-        let deliveries = event.owed.iter().map(|s| (*s, History::new(Stands::NEW))).collect();
-        assert!(self.model.events.insert(id, Event { body, deliveries }).is_none(), "an id was used twice: {id}");
+        let before = self.model.events.insert(id, Event::new(body, &event.owed));
+        assert!(before.is_none(), "an id was used twice: {id}");
     }
 
     /// Repeats an acknowledged key: the answer must be that of the first time.
@@ -238,7 +242,9 @@ impl World {
                 return state;
             }
         }
-        panic!("no answer about {id:?}");
+        // Nothing of it lasts then.
+        assert!(self.disk.is_off(), "no answer about {id:?}");
+        State::Dead
     }
 
     async fn ask(&mut self) -> bool {
@@ -304,7 +310,7 @@ impl World {
     }
 
     /// Finds out whether a wish whose answer was an error was done all the same.
-    async fn resolve(&mut self, event: EventId, subscription: SubscriptionId, after: Stands) {
+    pub(crate) async fn resolve(&mut self, event: EventId, subscription: SubscriptionId, after: Stands) {
         self.model.delivery(event, subscription).push(after);
         let id = DeliveryId { event, subscription };
         for _ in 0..10 {
@@ -389,7 +395,7 @@ impl World {
         assert_eq!(owed, self.model.owed().len() as u64, "how much is owed");
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         use posthaste_events::seams::Clock as _;
         u64::try_from(self.clock.wall().millis()).unwrap()
     }

@@ -1,10 +1,12 @@
-//! R12: receivers that answer with malice, over plain HTTP/1.1 and over TLS.
+//! R12: receivers that answer with malice, over plain HTTP/1.1, over TLS, and over HTTP/2.
 
 mod answers;
+mod frames;
 
 use crate::folder;
 use answers::End;
 use anyhow::{Context, Result, ensure};
+use posthaste_tests::frames::{Frames, FramesReceiver};
 use posthaste_tests::{Authority, Client, Config, Count, Daemon, Receiver, Reply, Subscription, process, until};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -25,6 +27,7 @@ const ONCE: &str = "a-retry-after-of-ages";
 enum Way {
     Plain,
     Tls,
+    Http2,
 }
 
 /// One kind of malice, where it is met, and how it must end.
@@ -41,6 +44,7 @@ struct Stage {
     /// Who vouches for them.
     authority: Option<String>,
     _one: Option<Receiver>,
+    _each: Vec<FramesReceiver>,
 }
 
 impl Stage {
@@ -48,6 +52,20 @@ impl Stage {
         let authority = Authority::new()?;
         let pem = (way != Way::Plain).then(|| authority.pem());
         let followed = Count::default();
+        if way == Way::Http2 {
+            let tls = authority.certify(&["127.0.0.1"])?.server(&["h2"])?;
+            let (mut kinds, mut each) = (Vec::new(), Vec::new());
+            // Each has a port of its own: what breaks a connection must not break another kind's.
+            for kind in frames::kinds() {
+                let receiver = FramesReceiver::start(tls.clone(), move |body| match tame(body) {
+                    true => Frames::Good,
+                    false => Frames::Raw(Box::new(move |wire, stream| (kind.answer)(wire, stream))),
+                })?;
+                kinds.push(Kind { name: kind.name, end: kind.end, url: format!("https://{}/", receiver.address()) });
+                each.push(receiver);
+            }
+            return Ok(Self { kinds, followed, authority: pem, _one: None, _each: each });
+        }
         let elsewhere = followed.clone();
         let handler = move |request: &posthaste_tests::Request| {
             if request.path == "/elsewhere" {
@@ -68,7 +86,7 @@ impl Stage {
         let scheme = if way == Way::Plain { "http" } else { "https" };
         let url = |name| format!("{scheme}://{}/{name}", receiver.address());
         let kinds = answers::kinds().iter().map(|k| Kind { name: k.name, end: k.end, url: url(k.name) }).collect();
-        Ok(Self { kinds, followed, authority: pem, _one: Some(receiver) })
+        Ok(Self { kinds, followed, authority: pem, _one: Some(receiver), _each: Vec::new() })
     }
 
     /// A daemon that delivers to them, and trusts who vouches for them.
@@ -176,6 +194,11 @@ fn every_hostile_answer_over_tls_ends_in_time_and_costs_no_memory() -> Result<()
     endure(Way::Tls, GROWTH_MAX_TLS)
 }
 
+#[test]
+fn every_hostile_answer_over_http_2_ends_in_time_and_costs_no_memory() -> Result<()> {
+    endure(Way::Http2, GROWTH_MAX_TLS)
+}
+
 /// Which kinds are found at fault where attempts may take longer than the test allows.
 fn late(way: Way) -> Result<Vec<&'static str>> {
     let folder = folder()?;
@@ -192,6 +215,8 @@ fn control_an_attempt_without_its_bound_is_seen_to_take_too_long() -> Result<()>
         let late = late(way)?;
         ensure!(late.contains(&"silence") && late.contains(&"a-body-byte-by-byte"), "no delay is seen: {late:?}");
     }
+    let late = late(Way::Http2)?;
+    ensure!(late.contains(&"h2-silence") && late.contains(&"h2-data-byte-by-byte"), "no delay is seen: {late:?}");
     Ok(())
 }
 

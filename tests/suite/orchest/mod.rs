@@ -4,6 +4,7 @@
 mod behaviours;
 mod bounded;
 mod definition;
+mod enveloped;
 mod faithful;
 mod listed;
 mod made;

@@ -78,6 +78,47 @@ pub(super) const ROWS: &[Row] = &[
         Ok(())
     }),
     row(
+        "given a receiver that asked to wait, when the daemon is killed and started, then the subscription still waits",
+        |hook| hook,
+        |case| {
+            case.send(json!({}))?;
+            let shown = case.shows("held_until", |s| s["held_until"].is_string())?;
+            case.keep(shown["held_until"].clone());
+            Ok(())
+        },
+    )
+    .answering(|_, n| match n {
+        1 => Reply::Full(503, vec![("retry-after", "3600".to_owned())], Vec::new()),
+        _ => Reply::Status(200),
+    })
+    .after(|case| {
+        same(case.shown()?["held_until"].as_str(), Some(case.kept().as_str()))?;
+        case.send(json!({}))?;
+        sleep(Duration::from_millis(500));
+        same(case.arrivals().len(), 1)
+    }),
+    row(
+        "given an open circuit, when the daemon is killed and started, then it is still open and says why",
+        |hook| {
+            let circuit = json!({ "failures": 3, "over": "200ms", "pause": "1h" });
+            hook.set("circuit", circuit).set("retry", json!({ "initial": "30ms", "max": "30ms" }))
+        },
+        |case| {
+            case.send(json!({}))?;
+            case.shows("an open circuit", |s| s["circuit_state"] == "open")?;
+            Ok(())
+        },
+    )
+    .answering(|_, _| Reply::Status(500))
+    .after(|case| {
+        let shown = case.shown()?;
+        same(shown["circuit_state"].clone(), json!("open"))?;
+        ensure!(shown["circuit_reason"].is_string() && shown["failing_since"].is_string(), "{shown}");
+        let before = case.arrivals().len();
+        sleep(Duration::from_millis(500));
+        same(case.arrivals().len(), before)
+    }),
+    row(
         "given a delivered delivery, when the daemon is killed and started, then it is not sent again and is still shown",
         |hook| hook,
         |case| {

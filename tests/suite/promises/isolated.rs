@@ -166,6 +166,47 @@ pub(super) const ROWS: &[Row] = &[
         Reply::Status(if body["data"]["new"] == true { 200 } else { 500 })
     }),
     row(
+        "given ordering = key, when the first of a key fails, then the next of it waits and other keys do not",
+        |hook| hook.set("ordering", "key").set("retry", json!({ "initial": "400ms", "max": "400ms" })),
+        |case| {
+            let (first, second) = (case.record(json!({ "key": "a" }))?, case.record(json!({ "key": "a" }))?);
+            let other = case.record(json!({ "key": "b" }))?;
+            for id in [&first, &second, &other] {
+                case.becomes(id, "delivered")?;
+            }
+            let came: Vec<String> = case.arrivals().iter().map(|a| a.header("webhook-id").to_owned()).collect();
+            let of_key: Vec<&String> = came.iter().filter(|id| **id != other).collect();
+            same(of_key, vec![&first, &first, &second])?;
+            let at = |id: &String| came.iter().position(|c| c == id);
+            ensure!(at(&other) < at(&second), "the other key waited: {came:?}");
+            Ok(())
+        },
+    )
+    .answering(|_, n| Reply::Status(if n == 1 { 500 } else { 200 })),
+    row(
+        "given ordering = key, when the first of a key dies, then it steps aside for the next",
+        |hook| hook.set("ordering", "key").set("give_up_on", json!([400])),
+        |case| {
+            let (first, second) = (case.record(json!({ "key": "a" }))?, case.record(json!({ "key": "a" }))?);
+            case.becomes(&second, "delivered")?;
+            same(case.delivery(&first)?["state"].clone(), json!("dead"))
+        },
+    )
+    .answering(|_, n| Reply::Status(if n == 1 { 400 } else { 200 })),
+    row(
+        "given rate_limit = 10/s, when 30 events wait, then no second at the receiver has more than 10",
+        |hook| hook.set("rate_limit", "10/s"),
+        |case| {
+            let events: Vec<Value> =
+                (0..30).map(|n| json!({ "type": case.event_type(), "properties": { "n": n } })).collect();
+            same(case.client().post("/v1/events", &json!(events))?.status, 202)?;
+            let all = case.arrived(30)?;
+            let close = all.windows(11).any(|eleven| eleven[10].at - eleven[0].at < Duration::from_secs(1));
+            ensure!(!close, "eleven within a second");
+            Ok(())
+        },
+    ),
+    row(
         "given a receiver that fails, when it is shown, then its backlog counts what it is owed",
         |hook| hook.set("retry", json!({ "initial": "10s", "max": "10s" })),
         |case| {

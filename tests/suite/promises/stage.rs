@@ -2,7 +2,10 @@
 
 use crate::folder;
 use anyhow::{Context, Result, ensure};
-use posthaste_tests::{Answer, Client, Config, Daemon, Receiver, Reply, Request, Subscription, held, until};
+use posthaste_tests::{
+    Answer, Authority, Client, Config, Daemon, Identity, Receiver, Reply, Request, SecureReceiver, Subscription, held,
+    until,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,7 +28,31 @@ pub(super) struct Row {
     pub(super) beside: Option<fn(Subscription) -> Subscription>,
     /// Judged once more after the daemon was killed and started again.
     pub(super) after: Option<fn(&Case<'_>) -> Result<()>>,
+    /// How its receiver is reached.
+    pub(super) over: Over,
 }
+
+/// Which receiver a row's subscription posts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Over {
+    /// HTTP/1.1 without encryption.
+    Plain,
+    /// TLS with a certificate that the daemon's machine trusts, for HTTP/2 and HTTP/1.1 as a client likes.
+    Http2,
+    /// The same for HTTP/1.1 alone.
+    Http1,
+    /// A certificate whose time is over.
+    Expired,
+    /// A certificate that nobody else vouches for.
+    SelfSigned,
+    /// A certificate of another host.
+    WrongHost,
+    /// A certificate of an authority that the machine does not know.
+    UnknownAuthority,
+}
+
+const SECURE: [Over; 6] =
+    [Over::Http2, Over::Http1, Over::Expired, Over::SelfSigned, Over::WrongHost, Over::UnknownAuthority];
 
 /// A row whose receiver takes everything.
 pub(super) const fn row(
@@ -33,13 +60,18 @@ pub(super) const fn row(
     given: fn(Subscription) -> Subscription,
     holds: fn(&Case<'_>) -> Result<()>,
 ) -> Row {
-    Row { name, given, answers: |_, _| Reply::Status(204), holds, beside: None, after: None }
+    Row { name, given, answers: |_, _| Reply::Status(204), holds, beside: None, after: None, over: Over::Plain }
 }
 
 impl Row {
     /// With a receiver that answers so.
     pub(super) const fn answering(self, answers: fn(&Request, u64) -> Reply) -> Self {
         Self { answers, ..self }
+    }
+
+    /// Over another wire.
+    pub(super) const fn over(self, over: Over) -> Self {
+        Self { over, ..self }
     }
 
     /// With a second subscription, named as the first and `-b`.
@@ -78,6 +110,7 @@ pub(super) struct Case<'a> {
     pub(super) name: String,
     pub(super) daemon: &'a Daemon,
     pub(super) receiver: &'a Receiver,
+    pub(super) world: &'a World,
     arrivals: Arrivals,
     /// What a row keeps for its second half.
     kept: Mutex<Value>,
@@ -85,7 +118,9 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     pub(super) fn client(&self) -> Client {
-        self.daemon.client()
+        let mut client = self.daemon.client();
+        client.token = self.world.token.map(str::to_owned);
+        client
     }
 
     /// The type of the row's events.
@@ -191,6 +226,44 @@ impl Case<'_> {
     }
 }
 
+/// The receivers over TLS, who vouches for them, and who asks.
+pub(super) struct World {
+    trusted: Authority,
+    secure: BTreeMap<Over, SecureReceiver>,
+    token: Option<&'static str>,
+}
+
+impl World {
+    fn make(handler: impl Fn(&Request) -> Reply + Send + Sync + Clone + 'static) -> Result<Self> {
+        let (trusted, unknown) = (Authority::new()?, Authority::new()?);
+        let here = &["127.0.0.1"];
+        let identity = |over: Over| -> Result<Identity> {
+            match over {
+                Over::Expired => trusted.certify_expired(here),
+                Over::SelfSigned => Identity::self_signed(here),
+                Over::WrongHost => trusted.certify(&["elsewhere.example.com"]),
+                Over::UnknownAuthority => unknown.certify(here),
+                Over::Plain | Over::Http2 | Over::Http1 => trusted.certify(here),
+            }
+        };
+        let mut secure = BTreeMap::new();
+        for over in SECURE {
+            let both: &[&str] = if over == Over::Http1 { &["http/1.1"] } else { &["h2", "http/1.1"] };
+            secure.insert(over, SecureReceiver::start(identity(over)?.server(both)?, handler.clone())?);
+        }
+        Ok(Self { trusted, secure, token: None })
+    }
+
+    /// A receiver over TLS.
+    pub(super) fn secure(&self, over: Over) -> Result<&SecureReceiver> {
+        self.secure.get(&over).context("a receiver over TLS")
+    }
+
+    fn url(&self, over: Over, plain: &Receiver, path: &str) -> String {
+        self.secure.get(&over).map_or_else(|| plain.url(path), |secure| secure.url("127.0.0.1", path))
+    }
+}
+
 /// Answers a refusal unless the two are equal.
 pub(super) fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Result<()> {
     ensure!(found == wanted, "{found:?} instead of {wanted:?}");
@@ -198,15 +271,16 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Resul
 }
 
 /// The config of a group: quick retries, and whatever else the group wants.
-fn config(rows: &[Row], receiver: &Receiver, base: Config) -> Config {
-    let hook = |name: &str, events: &str| {
-        Subscription::webhook(name, &receiver.url(&format!("/{name}"))).set("events", vec![format!("promise:{events}")])
+fn config(rows: &[Row], receiver: &Receiver, world: &World, base: Config) -> Config {
+    let hook = |over: Over, name: &str, events: &str| {
+        let url = world.url(over, receiver, &format!("/{name}"));
+        Subscription::webhook(name, &url).set("events", vec![format!("promise:{events}")])
     };
     rows.iter().enumerate().fold(base, |config, (at, row)| {
         let name = format!("r{at}");
-        let config = config.subscribe((row.given)(hook(&name, &name)));
+        let config = config.subscribe((row.given)(hook(row.over, &name, &name)));
         match row.beside {
-            Some(beside) => config.subscribe(beside(hook(&format!("{name}-b"), &name))),
+            Some(beside) => config.subscribe(beside(hook(Over::Plain, &format!("{name}-b"), &name))),
             None => config,
         }
     })
@@ -214,12 +288,19 @@ fn config(rows: &[Row], receiver: &Receiver, base: Config) -> Config {
 
 /// Plays every row of a group at once, on one daemon; fails with the name of each that does not hold.
 pub(super) fn play(rows: &'static [Row], base: Config) -> Result<()> {
+    play_as(rows, base, None)
+}
+
+/// As [`play`], where the config has tokens: rows ask with this one.
+pub(super) fn play_as(rows: &'static [Row], base: Config, token: Option<&'static str>) -> Result<()> {
     let folder = folder()?;
     let arrivals = Arrivals::default();
     let noted = Arc::clone(&arrivals);
-    let receiver = Receiver::start(move |request| {
+    let handler = move |request: &Request| {
         let path = request.path.trim_start_matches('/').to_owned();
-        let at = path.strip_prefix('r').and_then(|n| n.parse::<usize>().ok());
+        // What a row makes by the API is answered as its own.
+        let own = path.strip_suffix("-api").unwrap_or(&path);
+        let at = own.strip_prefix('r').and_then(|n| n.parse::<usize>().ok());
         let count = {
             let mut noted = held(&noted);
             let all = noted.entry(path).or_default();
@@ -227,15 +308,21 @@ pub(super) fn play(rows: &'static [Row], base: Config) -> Result<()> {
             all.len() as u64
         };
         at.and_then(|at| rows.get(at)).map_or(Reply::Status(204), |row| (row.answers)(request, count))
-    })?;
-    let mut daemon = Daemon::new(folder.path(), config(rows, &receiver, base))?;
+    };
+    let world = World { token, ..World::make(handler.clone())? };
+    let receiver = Receiver::start(handler)?;
+    let trusted = folder.path().join("trusted.pem");
+    std::fs::write(&trusted, world.trusted.pem())?;
+    let config = config(rows, &receiver, &world, base);
+    let trusted = trusted.to_str().context("a path")?;
+    let mut daemon = Daemon::new(&folder.path().join("home"), config)?.with_env("SSL_CERT_FILE", trusted);
     daemon.start()?;
     let kept: Vec<_> = rows.iter().map(|_| Mutex::default()).collect();
-    let mut faults = each(rows, &daemon, &receiver, &arrivals, &kept, |row| Some(row.holds));
+    let mut faults = each(rows, &daemon, &receiver, &world, &arrivals, &kept, |row| Some(row.holds));
     if rows.iter().any(|row| row.after.is_some()) {
         daemon.kill9()?;
         daemon.start()?;
-        faults.extend(each(rows, &daemon, &receiver, &arrivals, &kept, |row| row.after));
+        faults.extend(each(rows, &daemon, &receiver, &world, &arrivals, &kept, |row| row.after));
     }
     ensure!(faults.is_empty(), "{} of {} rows do not hold:\n{}", faults.len(), rows.len(), faults.join("\n"));
     Ok(())
@@ -248,6 +335,7 @@ fn each(
     rows: &'static [Row],
     daemon: &Daemon,
     receiver: &Receiver,
+    world: &World,
     arrivals: &Arrivals,
     kept: &[Mutex<Value>],
     half: fn(&Row) -> Option<Judge>,
@@ -261,7 +349,8 @@ fn each(
                 let arrivals = Arc::clone(arrivals);
                 let judged = scope.spawn(move || {
                     let kept_before = kept.get(at).map(|k| held(k).clone()).unwrap_or_default();
-                    let case = Case { name: format!("r{at}"), daemon, receiver, arrivals, kept: kept_before.into() };
+                    let case =
+                        Case { name: format!("r{at}"), daemon, receiver, world, arrivals, kept: kept_before.into() };
                     let verdict = judge(&case);
                     if let Some(kept) = kept.get(at) {
                         *held(kept) = held(&case.kept).clone();
