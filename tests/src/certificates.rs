@@ -31,10 +31,10 @@ impl Authority {
         Self::named("An authority of a test")
     }
 
-    /// A new one of this name; two of the same name are told apart by their signatures alone.
+    /// A new one of that name: certificates name who issued them.
     ///
     /// # Errors
-    /// Where no key can be made.
+    /// As [`Authority::new`].
     pub fn named(name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

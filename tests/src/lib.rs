@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod load;
 pub mod names;
 pub mod network;
+pub mod nginx;
 pub mod process;
 pub mod receiver;
 pub mod secure;

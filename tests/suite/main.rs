@@ -30,6 +30,7 @@ mod stop;
 mod switched;
 mod telemetry_file;
 mod tidy;
+mod tls;
 
 use anyhow::Result;
 use std::path::Path;

@@ -43,7 +43,14 @@ impl Client {
             progress.at(Stage::Queueing);
             let (mut connection, fresh) = match self.pool.way(target.origin()).await {
                 Way::Kept(connection) => (connection, false),
-                Way::Dial(dial) => (self.open(target, dial, progress).await?, true),
+                Way::Dial(dial) => {
+                    // Waiting for who dials already is waiting for the endpoint.
+                    progress.at(Stage::Connecting);
+                    match self.pool.in_turn(target.origin(), dial).await {
+                        Way::Kept(connection) => (connection, false),
+                        Way::Dial(dial) => (self.open(target, dial, progress).await?, true),
+                    }
+                }
             };
             progress.address(connection.address());
             progress.at(Stage::Answering);

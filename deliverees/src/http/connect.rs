@@ -174,9 +174,9 @@ impl Failures {
     }
 }
 
-/// ENFILE and EMFILE: no descriptor left, in the system or in this process; the same numbers everywhere.
+/// ENFILE and EMFILE: no descriptor left, in the system or in this process; ENOMEM: no memory. The same numbers everywhere.
 fn is_ours(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24))
+    matches!(error.raw_os_error(), Some(12 | 23 | 24))
 }
 
 /// Puts addresses of the two families in turns, beginning with the first one's, so that a family that leads nowhere
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn no_descriptor_left_is_our_own_fault() {
-        for (number, ours) in [(23, true), (24, true), (111, false)] {
+        for (number, ours) in [(12, true), (23, true), (24, true), (111, false)] {
             let at = SocketAddr::from(([127, 0, 0, 1], 80));
             let failures = Failures { failed: vec![(at, io::Error::from_raw_os_error(number))], refused: Vec::new() };
             assert_eq!(failures.told().is_ours(), ours);

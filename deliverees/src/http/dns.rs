@@ -48,6 +48,8 @@ pub(super) enum Silence {
     Name { words: String, holds: Option<Duration>, asked: bool },
     /// No name server says anything of use.
     Resolver(String),
+    /// None was asked: too many names are being looked up.
+    Busy(String),
 }
 
 /// The machine's hosts file and name servers.

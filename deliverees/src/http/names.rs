@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 /// How many look-ups may be under way at once; others wait.
 const LOOKUPS_MAX: usize = 256;
-/// How long one look-up may take.
+/// How long one look-up may take, and how long one may wait for room.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(10);
 /// How many names are kept.
 const KEPT_MAX: usize = 4_096;
@@ -108,9 +108,11 @@ impl System {
     }
 
     async fn ask(&self, name: &str) -> Result<Found, Silence> {
-        let gone = |_| Silence::Resolver("the client is gone".into());
-        let _permit = Arc::clone(&self.room).acquire_owned().await.map_err(gone)?;
-        self.dns.ask(name).await
+        let busy = || Silence::Busy(format!("no room for another look-up within {} s", LOOKUP_TIME_MAX.as_secs()));
+        let permit = timeout(LOOKUP_TIME_MAX, Arc::clone(&self.room).acquire_owned()).await;
+        let _permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
+        let late = || Silence::Resolver(format!("no answer within {} s", LOOKUP_TIME_MAX.as_secs()));
+        timeout(LOOKUP_TIME_MAX, self.dns.ask(name)).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -130,12 +132,15 @@ impl Known {
             Err(Silence::Name { words, holds, .. }) => {
                 (Err(ResolveError::Name(words)), holds.unwrap_or(NOTHING_KEPT).min(NOTHING_KEPT_MAX))
             }
-            // Nothing was learned of the name. A name server does not say whether it failed or the name's own servers
+            // A name server does not say whether it failed or the name's own servers
             // did; that other names resolve tells.
             Err(Silence::Resolver(words)) if self.works() => {
-                (Err(ResolveError::Name(format!("{words} (other names resolve)"))), Duration::ZERO)
+                // Kept, so that names whose servers are silent do not take the room of others.
+                (Err(ResolveError::Name(format!("{words} (other names resolve)"))), NOTHING_KEPT)
             }
-            Err(Silence::Resolver(words)) => (Err(ResolveError::Resolver(words)), Duration::ZERO),
+            Err(Silence::Resolver(words) | Silence::Busy(words)) => {
+                (Err(ResolveError::Resolver(words)), Duration::ZERO)
+            }
         };
         self.kept.remove(&name);
         if !holds.is_zero() {
@@ -167,8 +172,7 @@ fn spawned(lookup: impl Future<Output = Answer> + Send + 'static) -> BoxFuture<'
 }
 
 async fn look_up(system: Arc<System>, name: String) -> Answer {
-    let late = || Silence::Resolver(format!("no answer within {} s", LOOKUP_TIME_MAX.as_secs()));
-    let found = timeout(LOOKUP_TIME_MAX, system.ask(&name)).await.unwrap_or_else(|_| Err(late()));
+    let found = system.ask(&name).await;
     system.known().learn(name, found)
 }
 

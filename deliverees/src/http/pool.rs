@@ -101,7 +101,7 @@ impl Pool {
     /// A connection that still stands, or leave to open one; waits where as many are open as may be.
     pub(super) async fn way(&self, origin: &Origin) -> Way {
         let room = match self.try_way(origin, true) {
-            (Some(way), room) => return self.in_turn(origin, way, &room).await,
+            (Some(way), _) => return way,
             (None, room) => room,
         };
         loop {
@@ -109,15 +109,16 @@ impl Pool {
             // From here on nothing that becomes free is missed.
             freed.as_mut().enable();
             if let (Some(way), _) = self.try_way(origin, true) {
-                return self.in_turn(origin, way, &room).await;
+                return way;
             }
             freed.await;
         }
     }
 
-    /// Lets those who dial where a connection may be shared go one after the other.
-    async fn in_turn(&self, origin: &Origin, way: Way, room: &Arc<Room>) -> Way {
-        let Way::Dial(dial) = way else { return way };
+    /// Lets those who dial where a connection may be shared go one after the other: each but the first may find that it
+    /// need not dial any more.
+    pub(super) async fn in_turn(&self, origin: &Origin, dial: Dial) -> Way {
+        let room = &dial.slot.0;
         if !origin.tls || room.speaks.load(Ordering::Relaxed) == HTTP_1 {
             return Way::Dial(dial);
         }

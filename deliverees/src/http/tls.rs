@@ -64,7 +64,12 @@ impl Tls {
         let mut roots = self.roots.get_or_init(|| system(&self.extra)).clone();
         let provider = Arc::new(ring::default_provider());
         let verifier = match trust {
-            Some(trust) if trust.is_anybody() => Verifier::anybody(&provider),
+            Some(trust) if trust.is_anybody() => {
+                tracing::warn!(
+                    "a subscription has dangerous_accept_invalid_certificates: whoever is in between can read it"
+                );
+                Verifier::anybody(&provider)
+            }
             Some(trust) => {
                 roots.add_parsable_certificates(trust.authorities().iter().cloned());
                 Verifier::of(roots, &provider)?

@@ -205,3 +205,22 @@ async fn what_is_kept_is_bounded() {
     }
     assert!(known.kept.len() <= KEPT_MAX && known.kept.contains_key(&format!("n{KEPT_MAX}")));
 }
+
+#[tokio::test]
+async fn what_found_no_room_is_ours_whether_other_names_resolve_or_not() {
+    let mut known = Known::default();
+    for works in [false, true] {
+        known.answered = works.then(Instant::now);
+        let answer = known.learn("a.example".into(), Err(Silence::Busy("no room".into())));
+        assert_eq!(answer, Err(ResolveError::Resolver("no room".into())));
+        assert!(known.kept.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_name_whose_servers_are_silent_is_not_asked_for_at_every_attempt() {
+    let mut known = Known { answered: Some(Instant::now()), ..Known::default() };
+    let answer = known.learn("a.example".into(), Err(Silence::Resolver("silence".into())));
+    assert_eq!(answer, Err(ResolveError::Name("silence (other names resolve)".into())));
+    assert!(known.kept["a.example"].until > Instant::now());
+}
