@@ -222,7 +222,14 @@ impl Author for Scribe {
     }
 
     fn change(&self, kept: &Definition, patch: Map<String, Value>) -> Result<Draft, NotWritten> {
-        let mut settings = self.opened(kept).map_err(NotWritten::Unreadable)?;
+        // Of one that cannot be opened the open part is left: whoever writes the rest anew has it back.
+        let mut settings = match self.opened(kept) {
+            Ok(settings) => settings,
+            Err(why) => match serde_json::from_slice::<Body>(&kept.body) {
+                Ok(body) if body.version == VERSION => body.open,
+                _ => return Err(NotWritten::Unreadable(why)),
+            },
+        };
         // The name is its identity; what it is owed is its tenant's.
         for fixed in ["name", "tenant"] {
             if patch.get(fixed).is_some_and(|new| *new != settings.get(fixed).cloned().unwrap_or_default()) {

@@ -88,7 +88,7 @@ pub enum NotWritten {
     #[error("{}", .0.first().map_or("", |m| m.detail.as_str()))]
     Wrong(Vec<Mistake>),
     /// What is kept cannot be read, so nothing can be changed in it.
-    #[error("{0}; put the key back, or delete the subscription and make it again")]
+    #[error("{0}; put the key back, or write its settings anew")]
     Unreadable(String),
     /// A subscription of this kind has no secrets.
     #[error("a subscription of this kind has no secrets")]

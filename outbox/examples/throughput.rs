@@ -119,7 +119,7 @@ async fn backlog(given: Option<PathBuf>) {
     let begun = Instant::now();
     let mut drained = 0;
     while drained < 200_000 {
-        let want = Want { count: 256, bytes: 1 << 20, lease: Duration::from_secs(600) };
+        let want = Want { count: 256, fresh_min: 0, bytes: 1 << 20, lease: Duration::from_secs(600) };
         drained += outbox.claim(id, want).await.unwrap().deliveries.len();
     }
     println!(
@@ -148,7 +148,7 @@ async fn measure(outbox: &Arc<dyn Outbox>, clock: &Arc<Real>, group: u64) {
     }
     let mut settled = 0;
     while settled < EVENTS {
-        let want = Want { count: 256, bytes: 1 << 20, lease: Duration::from_secs(30) };
+        let want = Want { count: 256, fresh_min: 0, bytes: 1 << 20, lease: Duration::from_secs(30) };
         let claimed = outbox.claim(id, want).await.unwrap();
         if claimed.deliveries.is_empty() {
             due.notified().await;

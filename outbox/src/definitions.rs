@@ -5,7 +5,7 @@
 //! one that was hit, and the others in it are served. Whoever changes a damaged file keeps a copy of it aside first.
 
 use crate::disk::{Disk, DiskError};
-use crate::envelope;
+use crate::envelope::{self, Opened};
 use crate::{DEFINITION_MAX, DEFINITIONS_MAX, Define, Definition};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -219,13 +219,15 @@ fn read(disk: &dyn Disk, bucket: Bucket) -> Result<Read, DiskError> {
         // Its own envelope starts where those of its definitions do not, so that they are found behind it.
         Err(error) => (bytes.slice(bytes.len().min(1)..), Some(error.to_string())),
     };
-    let definitions = envelope::scan_long(&body, LONGEST).filter_map(definition).collect();
+    let definitions = envelope::scan_opened(&body, LONGEST).filter_map(definition).collect();
     Ok(Read { definitions, damaged: damaged.map(|what| (what, bytes.to_vec())) })
 }
 
 /// The definition of an envelope; `None` where it holds something else.
-fn definition((key, sealed): (Vec<u8>, Bytes)) -> Option<(String, Definition)> {
-    let opened = envelope::open(&key, &sealed).ok().filter(|o| (o.kind, o.version) == (KIND, VERSION))?;
+fn definition((key, opened): (Vec<u8>, Opened)) -> Option<(String, Definition)> {
+    if (opened.kind, opened.version) != (KIND, VERSION) {
+        return None;
+    }
     let revision = u64::from_be_bytes(opened.body.get(..REVISION)?.try_into().ok()?);
     let name = String::from_utf8(key).ok()?;
     Some((name.clone(), Definition { name, revision, body: opened.body.slice(REVISION..) }))

@@ -82,11 +82,23 @@ pub fn open(key: &[u8], sealed: &Bytes) -> Result<Opened, DiskError> {
 /// Work: each byte is looked at once, and where the magic stands at most [`VALUE_MAX`] bytes more are summed. Any input
 /// is fine. A whole envelope within another whole one is not found.
 pub fn scan(raw: &[u8]) -> impl Iterator<Item = (Vec<u8>, Bytes)> + '_ {
-    scan_long(raw, VALUE_MAX)
+    let row = |(at, found): (usize, Found)| {
+        (raw[at + HEADER..found.body].to_vec(), Bytes::copy_from_slice(&raw[at..found.end]))
+    };
+    places(raw, VALUE_MAX).map(row)
 }
 
-/// The same for envelopes of at most `longest` bytes, which then is the bound of what is summed where the magic stands.
-pub(crate) fn scan_long(raw: &[u8], longest: usize) -> impl Iterator<Item = (Vec<u8>, Bytes)> + '_ {
+/// The same for envelopes of at most `longest` bytes, which then is the bound of what is summed where the magic stands;
+/// what they held shares the memory of `raw`.
+pub(crate) fn scan_opened(raw: &Bytes, longest: usize) -> impl Iterator<Item = (Vec<u8>, Opened)> + '_ {
+    places(raw, longest).map(|(at, found)| {
+        let opened = Opened { kind: raw[at + 4], version: raw[at + 5], body: raw.slice(found.body..found.end) };
+        (raw[at + HEADER..found.body].to_vec(), opened)
+    })
+}
+
+/// Where whole envelopes lie, one behind the other.
+fn places(raw: &[u8], longest: usize) -> impl Iterator<Item = (usize, Found)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at + HEADER <= raw.len() {
@@ -98,9 +110,8 @@ pub(crate) fn scan_long(raw: &[u8], longest: usize) -> impl Iterator<Item = (Vec
                 at += 1;
                 continue;
             };
-            let row = (raw[at + HEADER..found.body].to_vec(), Bytes::copy_from_slice(&raw[at..found.end]));
-            at = found.end;
-            return Some(row);
+            let begins = std::mem::replace(&mut at, found.end);
+            return Some((begins, found));
         }
         None
     })

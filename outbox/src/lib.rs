@@ -72,9 +72,12 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Leases up to `want.count` due deliveries of a subscription, about `want.bytes` of payload (at least one).
     ///
-    /// Due retries come first, then what was never tried in the order of recording. A paused, disabled or unlisted
+    /// Due retries come first, then what was never tried in the order of recording, but for [`Want::fresh_min`]. A paused, disabled or unlisted
     /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
     /// [`Outbox::settle`], by running out, or with the process; what a person wants meanwhile ends none.
+    ///
+    /// Where deliveries go by key ([`Enrolment::ordered`]), none is given while an older one of its key is owed or one of its
+    /// key is leased; a claim may then give less than could be given, and asks to be made again by a `next_due` of zero.
     /// PostgreSQL: `update … where … for update skip locked … returning`.
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>>;
 
@@ -122,17 +125,20 @@ pub trait Outbox: Send + Sync + 'static {
     /// Changes the definitions that are kept, in order. Durable when it returns; after an error some of them may have
     /// been changed.
     ///
+    /// A removal also gives the name away, once its subscription is listed no more: whoever is enrolled under it later is
+    /// another one, with a number, a standing and a backlog of its own; what the old one is still owed, the upkeep cancels.
+    ///
     /// # Errors
-    /// Also where a body is longer than [`DEFINITION_MAX`], or there would be more than [`DEFINITIONS_MAX`].
+    /// Also where a name is none (see [`Definition::name`]), a body is longer than [`DEFINITION_MAX`], or there would be more than [`DEFINITIONS_MAX`].
     fn define(&self, changes: Vec<Define>) -> BoxFuture<Result<(), StoreError>>;
 
     /// Every definition that is kept, by name.
     fn definitions(&self) -> BoxFuture<Result<Vec<Definition>, StoreError>>;
 
-    /// Orders a replay; durable when it returns.
+    /// Orders a replay of what was recorded up to now; durable when it returns.
     ///
     /// # Errors
-    /// Also where [`REPLAYS_MAX`] are under way.
+    /// Also where [`REPLAYS_MAX`] are under way, the subscription is not listed, or the state is not a settled one.
     fn order_replay(&self, order: ReplayOrder) -> BoxFuture<Result<Replay, StoreError>>;
 
     /// The replays under way, and the last [`REPLAYS_MAX`] that ended, by number.
@@ -143,7 +149,8 @@ pub trait Outbox: Send + Sync + 'static {
     fn replay_page(&self, id: ReplayId, count: usize) -> BoxFuture<Result<Option<ReplayPage>, StoreError>>;
 
     /// Makes the deliveries of these candidates of the last page due, and moves the replay on to `cursor`; both are durable
-    /// together when it returns. The last step ends the replay. A cursor behind the replay's own changes nothing, so that a step
+    /// together when it returns. Where not all of them fit the backlog it moves on only so far, and the next page begins
+    /// there. The last step ends the replay. A cursor behind the replay's own changes nothing, so that a step
     /// that is taken twice counts once.
     fn replay_step(&self, id: ReplayId, page: ReplayPage) -> BoxFuture<Result<Option<Replay>, StoreError>>;
 
@@ -280,6 +287,9 @@ pub struct Refused {
 pub struct Want {
     /// Deliveries at most.
     pub count: usize,
+    /// So many of them at least were never tried, where so many are due; 0: due retries go first, however many. Where it is
+    /// more, the two kinds take turns in the answer, beginning with what was never tried where that is to be more than half.
+    pub fresh_min: usize,
     /// Bytes of payload at most; the first delivery is given however long it is.
     pub bytes: usize,
     /// How long the lease holds.

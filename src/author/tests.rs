@@ -169,7 +169,11 @@ fn what_an_earlier_key_sealed_is_sealed_again_and_a_lost_key_is_a_fault() {
     let lost = new.read(&kept);
     assert!(lost.fault.unwrap().contains("key"), "disabled for it");
     assert_eq!(lost.subscription.selectors.len(), 1, "matched all the same");
-    let refused = new.change(&kept, Map::new()).unwrap_err();
+    assert_eq!(pointers(new.change(&kept, Map::new())), ["/url", "/secrets"], "what was sealed is missing");
+    let anew = object(json!({"url": URL, "secrets": [scribe().new_secret()]}));
+    let anew = new.change(&kept, anew).unwrap();
+    assert_eq!((anew.authored.fault, anew.definition.revision), (None, 2), "written anew it can run");
+    let refused = new.rotate(&kept, Rotation::default(), Timestamp::from_millis(0)).unwrap_err();
     assert!(matches!(refused, NotWritten::Unreadable(_)), "{refused:?}");
 }
 

@@ -406,4 +406,31 @@ mod tests {
         assert!(shown.iter().all(|text| text.contains("open") && !text.contains("CANARY")), "{shown:?}");
         assert!(shown[1].contains(r#""telemetry":null"#), "{}", shown[1]);
     }
+
+    #[test]
+    fn an_attempt_tells_its_phases_and_an_answer_that_is_no_text_in_base64() {
+        use posthaste_events::AttemptOutcome;
+        use posthaste_events::outcome::Detail;
+        let shown = |detail: Detail| {
+            let (at, duration) = (Timestamp::from_millis(0), Duration::from_micros(1_207));
+            let attempt = Attempt { number: 1, at, duration, outcome: AttemptOutcome::Failed, detail };
+            serde_json::to_value(AttemptMade::new(&attempt)).unwrap()
+        };
+        let trace = Trace {
+            address: Some("127.0.0.1:80".parse().unwrap()),
+            connect: Some(Duration::from_micros(81)),
+            ..Trace::default()
+        };
+        let traced = shown(Detail { trace: Some(Box::new(trace)), ..Detail::error("tls: the certificate expired") });
+        assert_eq!((&traced["error_class"], &traced["address"]), (&"tls".into(), &"127.0.0.1:80".into()));
+        assert_eq!(traced["phases_ms"], serde_json::json!({"connect": 0.081, "total": 1.207}));
+        let answered = |bytes: Vec<u8>| {
+            let shown = shown(Detail { answer: Some(bytes.into()), ..Detail::default() });
+            (shown["answer"].as_str().map(str::len), shown.get("answer_base64").cloned())
+        };
+        assert_eq!(answered(b"no".to_vec()), (Some(2), None));
+        assert_eq!(answered(vec![0xff, 0]), (None, Some("/wA=".into())));
+        let cut = ["x".repeat(ANSWER_KEPT_MAX - 1).into_bytes(), vec![0xc3]].concat();
+        assert_eq!(answered(cut), (Some(ANSWER_KEPT_MAX - 1), None), "cut within a character");
+    }
 }

@@ -30,6 +30,8 @@ pub struct Core {
     pub(super) timers: BTreeSet<(Duration, SubscriptionId)>,
     /// Lanes of which something changed since the last turn.
     pub(super) touched: Vec<SubscriptionId>,
+    /// Only in the negative control of the tests: retries may take all of a claim.
+    pub(super) unreserved: bool,
     pub(super) claims: usize,
     pub(super) unsettled: usize,
     /// Settlements that the outbox failed to take.
@@ -68,6 +70,7 @@ impl Default for Core {
             turns: Turns::default(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
+            unreserved: false,
             claims: 0,
             unsettled: 0,
             again: Vec::new(),
@@ -108,6 +111,12 @@ impl Core {
     #[doc(hidden)]
     pub const fn share_nothing(&mut self) {
         self.window.shared = false;
+    }
+
+    /// For the negative control of tests: keeps no room for first attempts.
+    #[doc(hidden)]
+    pub const fn reserve_nothing(&mut self) {
+        self.unreserved = true;
     }
 
     /// What was counted since the start.

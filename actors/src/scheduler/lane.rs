@@ -118,6 +118,8 @@ pub(super) struct Lane {
     pub(super) tally: Tally,
     /// Its share of the window is taken: a batch that is not full cannot grow, so that waiting for more is of no use.
     pub(super) cramped: bool,
+    /// Whether the odd one of the next claim is for what was never tried.
+    odd_is_fresh: bool,
     ahead: usize,
     failures: u32,
     claim_failures: u32,
@@ -171,6 +173,7 @@ impl Lane {
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
             cramped: false,
+            odd_is_fresh: true,
             ahead: AHEAD_MIN,
             failures: 0,
             claim_failures: 0,
@@ -344,7 +347,15 @@ impl Lane {
         self.unnoted || self.noted != self.failing.map(|f| f.noted())
     }
 
-    const fn is_down(&self) -> bool {
+    /// How many of a claim are for what was never tried, where so many wait: half, and the odd one by turns, so that neither
+    /// kind ever waits for the other to end, however small the claims are.
+    pub(super) const fn fresh_min(&mut self, count: usize) -> usize {
+        let fresh = (count + self.odd_is_fresh as usize) / 2;
+        self.odd_is_fresh = !self.odd_is_fresh;
+        fresh
+    }
+
+    pub(super) const fn is_down(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
 

@@ -198,7 +198,7 @@ impl Core {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             // One that has its share already is looked at again when something of its own comes back.
             let wished = lane.appetite(now);
-            let Some(load) = self.window.share(lane.out, wished) else {
+            let Some(load) = self.window.share(lane.out, wished, lane.is_down()) else {
                 if wished > 0 && !lane.ready.is_empty() {
                     lane.cramped = true;
                     cramped.push(id);
@@ -211,7 +211,8 @@ impl Core {
             lane.out.add(load);
             self.window.take(load);
             self.claims += 1;
-            let want = Want { count: load.count, bytes: load.bytes, lease };
+            let fresh_min = if self.unreserved { 0 } else { lane.fresh_min(load.count) };
+            let want = Want { count: load.count, fresh_min, bytes: load.bytes, lease };
             self.actions.push(Action::Claim { subscription: id, want });
         }
         cramped

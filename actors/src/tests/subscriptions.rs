@@ -247,7 +247,7 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
     first.engine.registry.send(replay("api", None)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let so_far = outbox.replays().await.unwrap()[0].clone();
-    assert_eq!(so_far.state, ReplayState::Running);
+    assert_eq!(so_far.state, ReplayState::Running, "{so_far:?} {:?}", outbox.roll().await);
     assert!((10_000..11_000).contains(&so_far.replayed), "{}", so_far.replayed);
     first.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
     first.engine.registry.send(Resume("api".into())).await.unwrap().unwrap();

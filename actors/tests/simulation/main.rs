@@ -14,6 +14,7 @@ mod orders;
 mod people;
 mod rates;
 mod receiver;
+mod reserve;
 mod seams;
 mod stage;
 mod store;

@@ -98,6 +98,16 @@ impl Model {
         begun
     }
 
+    /// How long the deliveries to a subscription waited for their first attempt that were recorded since then, in order; so
+    /// far, where there was none.
+    pub(crate) fn waits(&self, id: SubscriptionId, since: Duration, now: Duration) -> Vec<Duration> {
+        let of_it = self.deliveries.iter().filter(|(delivery, _)| delivery.subscription == id);
+        let new = of_it.map(|(_, known)| known).filter(|known| known.recorded_at >= since);
+        let mut waits: Vec<_> = new.map(|known| known.begun_at.unwrap_or(now) - known.recorded_at).collect();
+        waits.sort();
+        waits
+    }
+
     /// Deliveries to a subscription that arrived, in that order, with the time of their recording.
     pub(crate) fn arrived_in_order(&self, id: SubscriptionId) -> Vec<(Duration, DeliveryId)> {
         let of_it = self.deliveries.iter().filter(|(delivery, _)| delivery.subscription == id);

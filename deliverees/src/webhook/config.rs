@@ -115,16 +115,7 @@ impl Webhook {
         if written.url.is_none() && !wrong("url", &problems) {
             problems.push(Problem::new("url", "url is missing", "say where to post: url = \"https://…\""));
         }
-        let format = Format::read(
-            format::Written {
-                format: written.format.as_deref(),
-                mode: written.mode.as_deref(),
-                source: written.source.as_deref(),
-                content_type: written.content_type.as_deref(),
-            },
-            &mut problems,
-        );
-        let format = format.unwrap_or(Format::Standard);
+        let format = read_format(&written, &mut problems);
         let optional = format.is_chat();
         if written.secrets.is_none() && !optional && !wrong("secrets", &problems) {
             let hint =
@@ -156,10 +147,7 @@ impl Webhook {
             timeout,
             &mut problems,
         );
-        for status in written.give_up_on.iter().filter(|status| !(300..600).contains(*status)) {
-            let what = format!("give_up_on has {status}, which is no failure's status");
-            problems.push(Problem::new("give_up_on", what, "list statuses from 300 to 599"));
-        }
+        check_give_up_on(&written.give_up_on, &mut problems);
         let (give_up_on, https_only) = (written.give_up_on, written.https_only);
         match target {
             Some(target) if problems.is_empty() => Ok(Self {
@@ -201,6 +189,24 @@ impl Webhook {
     /// The whole URL.
     pub(super) fn revealed(&self) -> Map<String, Value> {
         Map::from_iter([("url".to_owned(), Value::from(self.target.url().as_str()))])
+    }
+}
+
+fn read_format(written: &WebhookOptions, problems: &mut Vec<Problem>) -> Format {
+    let written = format::Written {
+        format: written.format.as_deref(),
+        mode: written.mode.as_deref(),
+        source: written.source.as_deref(),
+        content_type: written.content_type.as_deref(),
+        verify_ssl: !written.dangerous_accept_invalid_certificates,
+    };
+    Format::read(written, problems).unwrap_or(Format::Standard)
+}
+
+fn check_give_up_on(written: &BTreeSet<u16>, problems: &mut Vec<Problem>) {
+    for status in written.iter().filter(|status| !(300..600).contains(*status)) {
+        let what = format!("give_up_on has {status}, which is no failure's status");
+        problems.push(Problem::new("give_up_on", what, "list statuses from 300 to 599"));
     }
 }
 

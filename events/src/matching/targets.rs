@@ -143,7 +143,7 @@ mod tests {
     use super::super::{Where, owed};
     use super::*;
     use crate::filter::Filter;
-    use crate::payload::Takes;
+    use crate::payload::{Takes, Telemetry};
     use crate::{EventType, Origin, Pattern, Timestamp};
     use proptest::prelude::*;
     use serde_json::json;
@@ -200,7 +200,8 @@ mod tests {
                 recorded_at: Timestamp::from_millis(0),
             };
             let data = json!({"s": s, "o": {"s": inner}});
-            let payloads = Payloads::restored(told.then(|| "{}".into()), measured.then(|| "{}".into()));
+            let telemetry = Telemetry { at: Timestamp::from_millis(0), body: "{}".into() };
+            let payloads = Payloads::built(told.then(|| "{}".into()), Some(&telemetry).filter(|_| measured));
             let targets = Targets::from(all.clone());
             prop_assert_eq!(targets.owed(&facts, &data, &payloads), owed(&all, &facts, &data, &payloads));
             for id in (0..13).map(SubscriptionId) {

@@ -5,7 +5,7 @@
 
 use super::held::Held;
 use super::order::{Line, Order};
-use super::{LeaseKey, Noted, Progress};
+use super::{LeaseKey, Noted, Part, Progress};
 use crate::Standing;
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -93,9 +93,9 @@ impl Account {
         self.order = None;
     }
 
-    /// The sequence whose key must be learnt before `count` can be given out.
-    pub(super) fn to_learn(&self, count: usize, now: u64) -> Option<u64> {
-        self.order.as_ref()?.to_learn(count, now)
+    /// The sequence whose key must be learnt before all that is asked for can be given out.
+    pub(super) fn to_learn(&self, part: Part, now: u64) -> Option<u64> {
+        self.order.as_ref()?.to_learn(part, now)
     }
 
     /// Learns in which line a delivery stands; true where it is given out, so that its lease must know.
@@ -193,29 +193,29 @@ impl Account {
         }
     }
 
-    /// Takes up to `count` due deliveries out: retries by time, then what was never tried, by sequence. Where they go by
+    /// Takes due deliveries out: retries by time, then what was never tried, by sequence, or both in turn. Where they go by
     /// key, only the first of each line, and with its line.
-    pub(super) fn take_due(&mut self, count: usize, now: u64) -> Vec<(u64, Option<Waiting>, Option<Line>)> {
+    pub(super) fn take_due(&mut self, part: Part, now: u64) -> Vec<(u64, Option<Waiting>, Option<Line>)> {
         if let Some(order) = &mut self.order {
-            let taken = order.take(count, now, &self.waiting);
+            let taken = order.take(part, now, &self.waiting);
             return taken
                 .into_iter()
                 .map(|(sequence, line)| (sequence, self.take_first(sequence), Some(line)))
                 .collect();
         }
-        let mut taken = Vec::new();
-        while taken.len() < count
+        let retries_max = part.retries_max(usize::try_from(self.fresh_count).unwrap_or(usize::MAX));
+        let mut retries = Vec::new();
+        while retries.len() < retries_max
             && let Some((_, sequence)) = self.due.first().copied().filter(|(due, _)| *due <= now)
         {
             self.due.pop_first();
-            taken.push((sequence, self.waiting.remove(&sequence), None));
+            retries.push((sequence, self.waiting.remove(&sequence), None));
         }
-        let fresh: Vec<u64> = self.fresh.iter().take(count - taken.len()).collect();
+        let fresh: Vec<u64> = self.fresh.iter().take(part.count - retries.len()).collect();
         if let (Some(first), Some(last)) = (fresh.first(), fresh.last()) {
             self.fresh_count -= self.fresh.remove_range(*first..=*last);
         }
-        taken.extend(fresh.into_iter().map(|sequence| (sequence, None, None)));
-        taken
+        part.in_turn(retries, fresh.into_iter().map(|sequence| (sequence, None, None)).collect())
     }
 
     /// Takes one out that left its line already.

@@ -8,6 +8,7 @@ mod account;
 mod held;
 mod noted;
 mod order;
+mod part;
 mod roll;
 mod snapshot;
 
@@ -15,6 +16,7 @@ pub(crate) use account::{Account, Place, Waiting};
 pub(crate) use held::Held;
 pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
+pub(crate) use part::Part;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{Epoch, LeaseId, Standing, Wish};
@@ -251,12 +253,12 @@ impl Ledger {
         }
     }
 
-    /// Gives out up to `count` due deliveries until `until`.
-    pub(crate) fn claim(&mut self, id: SubscriptionId, count: usize, now: u64, until: u64) -> Vec<Taken> {
+    /// Gives out as many due deliveries as are asked for until `until`.
+    pub(crate) fn claim(&mut self, id: SubscriptionId, part: Part, now: u64, until: u64) -> Vec<Taken> {
         self.end_leases(now);
         let Some(account) = self.accounts.get_mut(&id).filter(|a| a.takes()) else { return Vec::new() };
         let mut given = Vec::new();
-        for (sequence, waiting, line) in account.take_due(count, now) {
+        for (sequence, waiting, line) in account.take_due(part, now) {
             let key = self.next_lease;
             self.next_lease += 1;
             let progress = waiting.map(|w| w.progress).unwrap_or_default();
@@ -270,9 +272,9 @@ impl Ledger {
         given
     }
 
-    /// The sequence whose key must be learnt before a claim can give `count`; `None` where none must or none is left.
-    pub(crate) fn to_learn(&self, id: SubscriptionId, count: usize, now: u64) -> Option<u64> {
-        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(count, now)
+    /// The sequence whose key must be learnt before a claim can give all that is asked for; `None` where none must or none is left.
+    pub(crate) fn to_learn(&self, id: SubscriptionId, part: Part, now: u64) -> Option<u64> {
+        self.accounts.get(&id).filter(|a| a.takes())?.to_learn(part, now)
     }
 
     /// Learns the key of a delivery's event, as [`Ledger::to_learn`] asked; whether it may be given out.
@@ -387,7 +389,12 @@ impl Ledger {
     /// account changed.
     pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
         let mut marked = Vec::new();
+        // Whether any change is of use to an account that is deleted, and to one that is not.
+        let of_use = [true, false].map(|deleted| names.values().any(|d| *d == deleted));
         for (id, account) in &mut self.accounts {
+            if !of_use[usize::from(account.deleted)] {
+                continue;
+            }
             let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
             // One that is gone stays deleted: what is made anew is another.
             if deleted || account.unlisted_since.is_none() {

@@ -5,7 +5,7 @@
 //! learnt is known; one that comes to be owed again below that is learnt before anything else is given out. It leaves to the
 //! [`super::Account`] what is owed and when, and to the stores how an event is read.
 
-use super::Waiting;
+use super::{Part, Waiting};
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hasher as _};
@@ -65,17 +65,17 @@ impl Order {
         self.outside.is_empty() && self.strangers.min().is_none_or(|first| first > self.horizon)
     }
 
-    /// The sequence whose key must be learnt before `count` can be given out; `None` where none must or none is left.
-    pub(super) fn to_learn(&self, count: usize, now: u64) -> Option<u64> {
+    /// The sequence whose key must be learnt before all that is asked for can be given out; `None` where none must or none is left.
+    pub(super) fn to_learn(&self, part: Part, now: u64) -> Option<u64> {
         if let Some(first) = self.outside.first() {
             return Some(*first);
         }
-        let next = self.strangers.min()?;
-        if next > self.horizon && self.fresh.len() >= count {
+        let (next, count, fresh) = (self.strangers.min()?, part.count, self.fresh.len());
+        if next > self.horizon && fresh >= count {
             return None;
         }
         let retries = self.due.iter().take_while(|(due, _)| *due <= now).take(count).count();
-        (next <= self.horizon || self.fresh.len() + retries < count).then_some(next)
+        (next <= self.horizon || fresh < part.fresh_min || fresh + retries < count).then_some(next)
     }
 
     /// Whether a delivery is given out whose key is not known; its key is being learnt if so.
@@ -120,13 +120,15 @@ impl Order {
         }
     }
 
-    /// Takes up to `count` that may be given out: retries by time, then what was never tried, by sequence.
-    pub(super) fn take(&mut self, count: usize, now: u64, waiting: &BTreeMap<u64, Waiting>) -> Vec<(u64, Line)> {
+    /// Takes what may be given out: retries by time, then what was never tried, by sequence, or both in turn.
+    pub(super) fn take(&mut self, part: Part, now: u64, waiting: &BTreeMap<u64, Waiting>) -> Vec<(u64, Line)> {
         if !self.is_settled() {
             return Vec::new();
         }
-        let retries = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, sequence)| *sequence);
-        let taken: Vec<u64> = retries.chain(self.fresh.iter().copied()).take(count).collect();
+        let due = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, sequence)| *sequence);
+        let retries: Vec<u64> = due.take(part.retries_max(self.fresh.len())).collect();
+        let fresh = self.fresh.iter().copied().take(part.count - retries.len()).collect();
+        let taken = part.in_turn(retries, fresh);
         let leave = |sequence: u64| {
             let line = self.lines.remove(&sequence)?;
             self.members.remove(&(line, sequence));
@@ -184,22 +186,26 @@ impl Order {
 mod tests {
     use super::*;
 
+    fn all(count: usize) -> Part {
+        Part { count, fresh_min: 0 }
+    }
+
     #[test]
     fn nothing_is_given_while_an_older_one_of_its_key_may_be_among_those_not_learnt() {
         let (none, x, y) = (BTreeMap::new(), line_of(Some("x"), 0), line_of(Some("y"), 0));
         let mut order = Order::default();
         order.put_stranger(9);
         order.put(9, x, &none);
-        assert_eq!(order.to_learn(1, 0), None);
+        assert_eq!(order.to_learn(all(1), 0), None);
         order.put_stranger(4);
         order.put_stranger(5);
-        assert_eq!((order.take(9, 0, &none), order.next_due()), (vec![], Some(0)));
+        assert_eq!((order.take(all(9), 0, &none), order.next_due()), (vec![], Some(0)));
         order.put(4, y, &none);
-        assert_eq!((order.take(9, 0, &none), order.to_learn(1, 0)), (vec![], Some(5)));
+        assert_eq!((order.take(all(9), 0, &none), order.to_learn(all(1), 0)), (vec![], Some(5)));
         order.put(5, x, &none);
-        assert_eq!(order.take(9, 0, &none), [(4, y), (5, x)]);
+        assert_eq!(order.take(all(9), 0, &none), [(4, y), (5, x)]);
         order.put_back(5, Some(x), &none);
-        assert_eq!(order.take(9, 0, &none), [(9, x)]);
+        assert_eq!(order.take(all(9), 0, &none), [(9, x)]);
     }
 
     #[test]
@@ -211,7 +217,7 @@ mod tests {
         }
         let mut given = 0;
         loop {
-            let taken = order.take(7, 0, &BTreeMap::new());
+            let taken = order.take(all(7), 0, &BTreeMap::new());
             if taken.is_empty() {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use super::{SWEEP_MAX, Shared};
 use crate::definitions::Definitions;
-use crate::ledger::{LEARNT_MAX, Ledger, line_of};
+use crate::ledger::{LEARNT_MAX, Ledger, Part, line_of};
 use crate::listing::{Kept, Owed};
 use crate::query::{DeliveryView, EventRow};
 use crate::replays::Replays;
@@ -102,9 +102,9 @@ impl Inner {
     }
 
     /// Learns the keys that a claim needs, a bounded piece of them at most.
-    pub(super) fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) {
+    pub(super) fn learn(&mut self, subscription: SubscriptionId, part: Part, now: u64) {
         for _ in 0..LEARNT_MAX {
-            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let Some(sequence) = self.ledger.to_learn(subscription, part, now) else { break };
             let key = self.events.get(&sequence).and_then(|kept| kept.event.facts.key.as_deref());
             self.ledger.learn(subscription, sequence, line_of(key, sequence));
         }

@@ -7,8 +7,7 @@ mod inner;
 mod replays;
 
 use crate::definitions;
-
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{Ledger, Part, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
@@ -169,8 +168,9 @@ impl Outbox for MemoryOutbox {
             let now = shared.time.now();
             let until = now.saturating_add(millis_up(want.lease));
             let (mut deliveries, mut bytes) = (Vec::new(), 0_usize);
-            inner.learn(subscription, want.count, now);
-            for taken in inner.ledger.claim(subscription, want.count, now, until) {
+            let part = Part::of(&want);
+            inner.learn(subscription, part, now);
+            for taken in inner.ledger.claim(subscription, part, now, until) {
                 let Some(kept) = inner.events.get(&taken.sequence) else { continue };
                 bytes = bytes.saturating_add(kept.event.payloads.len());
                 if bytes > want.bytes && !deliveries.is_empty() {

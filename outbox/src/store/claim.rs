@@ -6,7 +6,7 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{LEARNT_MAX, Listing, Place, Progress, Stand, Taken, line_of};
+use crate::ledger::{LEARNT_MAX, Listing, Part, Place, Progress, Stand, Taken, line_of};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
@@ -124,10 +124,11 @@ impl Store {
         if inner.overlay.waiting() > UNWRITTEN_MAX {
             return Ok(Claimed { deliveries: Vec::new(), next_due: Some(Duration::from_secs(1)) });
         }
-        if !inner.learn(subscription, want.count, now) {
+        let part = Part::of(&want);
+        if !inner.learn(subscription, part, now) {
             return Err(ToRead { subscription, want, taken: None, store: Arc::clone(self) });
         }
-        let taken = inner.ledger.claim(subscription, want.count, now, until);
+        let taken = inner.ledger.claim(subscription, part, now, until);
         let events: Option<Vec<EventRow>> = taken.iter().map(|t| inner.cache.get(t.sequence).cloned()).collect();
         drop(inner);
         match events {
@@ -137,11 +138,11 @@ impl Store {
     }
 
     /// Learns the keys that a claim needs, or a bounded piece of them, from the disk.
-    fn learn(&self, subscription: SubscriptionId, count: usize) -> Result<(), DiskError> {
+    fn learn(&self, subscription: SubscriptionId, part: Part) -> Result<(), DiskError> {
         for _ in 0..LEARNT_MAX {
             let (sequence, cached) = {
                 let inner = self.inner();
-                let Some(sequence) = inner.ledger.to_learn(subscription, count, self.time.now()) else { break };
+                let Some(sequence) = inner.ledger.to_learn(subscription, part, self.time.now()) else { break };
                 (sequence, inner.cache.get(sequence).cloned())
             };
             let event = match cached {
@@ -165,10 +166,11 @@ impl Store {
     pub(crate) fn claim_read(&self, mut claim: ToRead) -> Result<Claimed, DiskError> {
         let (subscription, want) = (claim.subscription, claim.want);
         if claim.taken.is_none() {
-            self.learn(subscription, want.count)?;
+            let part = Part::of(&want);
+            self.learn(subscription, part)?;
             let now = self.time.now();
             let until = now.saturating_add(millis_up(want.lease));
-            claim.taken = Some(self.inner().ledger.claim(subscription, want.count, now, until));
+            claim.taken = Some(self.inner().ledger.claim(subscription, part, now, until));
         }
         let taken = claim.taken.as_deref().unwrap_or_default();
         let mut events: BTreeMap<u64, Option<EventRow>> = BTreeMap::new();
@@ -386,9 +388,9 @@ impl super::Inner {
 
     /// Learns the keys that a claim needs from what is in memory, a bounded piece of them at most; false where one must
     /// be read.
-    fn learn(&mut self, subscription: SubscriptionId, count: usize, now: u64) -> bool {
+    fn learn(&mut self, subscription: SubscriptionId, part: Part, now: u64) -> bool {
         for _ in 0..LEARNT_MAX {
-            let Some(sequence) = self.ledger.to_learn(subscription, count, now) else { break };
+            let Some(sequence) = self.ledger.to_learn(subscription, part, now) else { break };
             let Some(event) = self.cache.get(sequence) else { return false };
             self.ledger.learn(subscription, sequence, line_of(event.facts.key.as_deref(), sequence));
         }

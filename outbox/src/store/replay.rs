@@ -225,6 +225,14 @@ impl Found {
             made.times.1 = self.head.millis;
             self.unwritten.insert(generation);
             self.catalog.put(made);
+        } else if replay && !manifest.exact {
+            // A write failed in it, and its manifest knows nothing of that batch: what of it the disk kept all the same counts,
+            // so it must be found again.
+            self.unwritten.insert(generation);
+            self.catalog.change(generation, |known| {
+                known.foreign |= &made.foreign;
+                known.adopted |= &made.adopted;
+            });
         }
         Ok(())
     }

@@ -64,6 +64,19 @@ fn nor_where_it_leaves_any_of_what_was_not_synced() {
     at_calls(Trouble::PowerCut, Leaves::Subset, 3);
 }
 
+/// What a failed sync wrote may be kept by the disk all the same, in a generation whose manifest does not know it.
+#[test]
+fn nor_where_the_power_goes_right_behind_a_call_that_failed() {
+    for nth in (1..calls_of_a_run()).step_by(2) {
+        let run = run(nth, |disk| {
+            disk.set_leaves(Leaves::Subset);
+            disk.arm(Fault { on: None, nth, trouble: Trouble::Fail, lasting: false });
+            disk.arm(Fault { on: None, nth: nth + 1, trouble: Trouble::PowerCut, lasting: false });
+        });
+        run.map(drop).unwrap_or_else(|wrong| panic!("at call {nth}: {wrong}"));
+    }
+}
+
 #[test]
 fn a_disk_that_fails_for_long_is_refused_and_taken_again() {
     let calls = calls_of_a_run();

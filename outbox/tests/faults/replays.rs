@@ -56,7 +56,7 @@ impl Replaying {
 
     /// Attempts whatever is due of the first subscription; true once that is durable.
     fn deliver(&mut self, id: SubscriptionId, then: Then) -> Check<bool> {
-        let want = Want { count: 4, bytes: usize::MAX, lease: Duration::from_secs(5) };
+        let want = Want { count: 4, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(5) };
         let Ok(claimed) = self.world.wait(|o| o.claim(id, want))? else { return Ok(false) };
         let settlements = claimed.deliveries.into_iter().map(|leased| Settlement {
             lease: leased.lease,

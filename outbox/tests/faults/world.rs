@@ -159,7 +159,7 @@ impl World {
 
     /// Leases what is due and checks that it is what was recorded.
     fn claim(&mut self, subscription: SubscriptionId, count: usize) -> Check<Option<Claimed>> {
-        let want = Want { count, bytes: usize::MAX, lease: Duration::from_secs(1) };
+        let want = Want { count, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(1) };
         let Ok(claimed) = self.wait(|o| o.claim(subscription, want))? else { return Ok(None) };
         for leased in &claimed.deliveries {
             let body = leased.payloads.notification().map(|b| String::from_utf8_lossy(b).into_owned());

@@ -92,6 +92,6 @@ pub(crate) async fn an_event_with_either_payload_or_none_comes_back_as_it_was(st
     let mut event = event(&"x".repeat(600), &ids);
     event.payloads = Payloads::restored(event.payloads.notification().cloned(), body(600));
     f.record(vec![event.clone(), event]).await;
-    let want = Want { count: 10, bytes: 2_000, lease: SECOND };
+    let want = Want { count: 10, fresh_min: 0, bytes: 2_000, lease: SECOND };
     assert_eq!(f.outbox.claim(ids[0], want).await.unwrap().deliveries.len(), 1);
 }

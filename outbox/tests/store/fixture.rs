@@ -186,7 +186,7 @@ impl Fixture {
     }
 
     pub(crate) async fn claim(&self, subscription: SubscriptionId, count: usize) -> Claimed {
-        let want = Want { count, bytes: usize::MAX, lease: Duration::from_secs(30) };
+        let want = Want { count, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(30) };
         self.outbox.claim(subscription, want).await.unwrap()
     }
 

@@ -221,7 +221,7 @@ fn a_claim_that_nobody_waits_for_any_more_gives_its_leases_back() {
     run(async {
         for read in [true, false] {
             let (House { f, stepper, by_hand }, ids) = to_be_read(6).await;
-            let want = Want { count: 10, bytes: usize::MAX, lease: Duration::from_secs(30) };
+            let want = Want { count: 10, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(30) };
             let mut claiming = by_hand.claim(ids[0], want);
             begin(&mut claiming).await;
             assert_eq!(f.outbox.health().leased, 1);
@@ -239,7 +239,7 @@ fn a_claim_that_nobody_waits_for_any_more_gives_its_leases_back() {
 fn a_claim_that_can_not_be_read_gives_its_leases_back() {
     run(async {
         let (House { f, stepper, by_hand }, ids) = to_be_read(7).await;
-        let want = Want { count: 10, bytes: usize::MAX, lease: Duration::from_secs(30) };
+        let want = Want { count: 10, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(30) };
         let mut others: Vec<_> = (0..4_096).map(|_| by_hand.claim(ids[0], want)).collect();
         // Each finds something to read: what the one before it took is given back.
         for other in &mut others {

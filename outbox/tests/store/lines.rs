@@ -128,7 +128,7 @@ impl Bench {
     /// Claims, and holds what is given against what a judge of this mind allows.
     async fn claim(&mut self, count: usize, ordered: bool) -> Result<(), String> {
         let Judged { now, next } = self.judge(ordered).await;
-        let want = Want { count, bytes: usize::MAX, lease: LEASE };
+        let want = Want { count, fresh_min: 0, bytes: usize::MAX, lease: LEASE };
         let claimed = self.f.outbox.claim(self.id, want).await.unwrap();
         let given: Vec<_> = claimed.deliveries.iter().map(|leased| leased.delivery).collect();
         if let Some(wrong) = given.iter().find(|id| !now.contains(id)) {

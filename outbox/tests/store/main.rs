@@ -76,6 +76,7 @@ conformance! {
     whoever_asked_is_told_what_was_dead_at_birth,
     a_delivery_beyond_the_backlog_is_dead_at_birth_and_can_be_asked_for,
     a_claim_is_bounded_by_count_and_by_bytes_but_gives_at_least_one,
+    a_claim_keeps_room_for_what_was_never_tried_however_many_retries_are_due,
     a_leased_delivery_is_offered_to_nobody_until_its_lease_ends,
     a_lease_can_be_prolonged_until_it_is_lost,
     a_delivered_one_is_never_offered_again,

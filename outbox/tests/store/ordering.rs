@@ -189,3 +189,29 @@ pub(crate) async fn a_line_of_any_length_is_claimed_past_in_pieces(stores: Store
     assert_eq!(sequences(&f.claim_all(id).await), [s[0], s[1_500]]);
     assert_eq!(f.claim(id, 10).await.next_due, None);
 }
+
+pub(crate) async fn a_claim_keeps_room_for_what_was_never_tried_however_many_retries_are_due(stores: Stores) {
+    let f = stores.open();
+    for ordered in [false, true] {
+        let id = f.enroll_one(ordered).await;
+        let keys: Vec<String> = (0..12).map(|n| format!("key-{n}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let old = f.record_of(id, &keys[..8]).await;
+        for leased in f.claim_all(id).await {
+            f.settle(&leased, Then::RetryIn(SECOND)).await;
+        }
+        f.clock.forward(2 * SECOND);
+        let new = f.record_of(id, &keys[8..]).await;
+        let claim = async |count, fresh_min| {
+            let want = Want { count, fresh_min, bytes: usize::MAX, lease: Duration::from_secs(30) };
+            sequences(&f.outbox.claim(id, want).await.unwrap().deliveries)
+        };
+        assert_eq!(claim(3, 0).await, [old[0], old[1], old[2]], "without room kept, retries go first");
+        assert_eq!(claim(2, 1).await, [old[3], new[0]], "in turn");
+        assert_eq!(claim(1, 1).await, [new[1]]);
+        assert_eq!(claim(3, 2).await, [new[2], old[4], new[3]], "beginning with what is to be more");
+        assert_eq!(claim(9, 5).await, [old[5], old[6], old[7]], "what nobody needs is not kept");
+        let _all_of_it = f.outbox.cancel_owed(id, "over".into()).await.unwrap();
+        f.clock.forward(60 * SECOND);
+    }
+}

@@ -135,7 +135,7 @@ pub(crate) async fn a_claim_is_bounded_by_count_and_by_bytes_but_gives_at_least_
     let f = stores.open();
     let (ids, _) = f.enroll(&["a"]).await;
     f.record((0..6).map(|_| event(&"x".repeat(100), &ids)).collect()).await;
-    let want = |count, bytes| Want { count, bytes, lease: 30 * SECOND };
+    let want = |count, bytes| Want { count, fresh_min: 0, bytes, lease: 30 * SECOND };
     let two = f.outbox.claim(ids[0], want(2, usize::MAX)).await.unwrap();
     assert_eq!((two.deliveries.len(), two.next_due), (2, Some(Duration::ZERO)));
     let one = f.outbox.claim(ids[0], want(10, 1)).await.unwrap();
@@ -468,7 +468,7 @@ pub(crate) async fn claims_from_many_threads_never_share_a_delivery(stores: Stor
                 let mut given = Vec::new();
                 run(async {
                     for _ in 0..30 {
-                        let want = Want { count: 5, bytes: usize::MAX, lease: 30 * SECOND };
+                        let want = Want { count: 5, fresh_min: 0, bytes: usize::MAX, lease: 30 * SECOND };
                         let claimed = outbox.claim(id, want).await.unwrap();
                         given.extend(claimed.deliveries.iter().map(|l| (l.delivery, l.lease)));
                     }
@@ -489,7 +489,7 @@ pub(crate) async fn a_closed_store_says_so(stores: Stores) {
     f.outbox.close().await.unwrap();
     let refused = f.outbox.record(vec![event("{}", &ids)], epoch).await;
     assert!(matches!(refused, Err(RecordError::Store(StoreError::Closed))), "{refused:?}");
-    let want = Want { count: 1, bytes: 1, lease: SECOND };
+    let want = Want { count: 1, fresh_min: 0, bytes: 1, lease: SECOND };
     assert!(matches!(f.outbox.claim(ids[0], want).await, Err(StoreError::Closed)));
     assert!(matches!(f.outbox.events(all_events()).await, Err(StoreError::Closed)));
     assert!(matches!(f.outbox.sweep(SECOND).await, Err(StoreError::Closed)));

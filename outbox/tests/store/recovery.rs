@@ -168,7 +168,7 @@ fn a_flipped_record_is_never_delivered_and_the_rest_is_served() {
             let mut served = 0;
             for id in world.subscriptions.clone() {
                 world.outbox().set_standing(id, Standing::Active).await.unwrap();
-                let want = Want { count: 1_000, bytes: usize::MAX, lease: Duration::from_secs(30) };
+                let want = Want { count: 1_000, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(30) };
                 for leased in world.outbox().claim(id, want).await.unwrap().deliveries {
                     let body = String::from_utf8(leased.payloads.notification().unwrap().to_vec()).unwrap();
                     assert!(bodies.contains(&body), "{body}");

@@ -181,7 +181,7 @@ impl World {
     async fn claim(&mut self) -> bool {
         let subscription = self.subscriptions[self.dice.random_range(0..self.subscriptions.len())];
         let count = self.dice.random_range(1..6);
-        let want = Want { count, bytes: usize::MAX, lease: Duration::from_secs(30) };
+        let want = Want { count, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(30) };
         let Ok(claimed) = self.outbox().claim(subscription, want).await else { return false };
         for leased in claimed.deliveries {
             let latest = *self.model.delivery(leased.delivery.event, subscription).latest();
@@ -409,7 +409,7 @@ impl World {
         let mut given: BTreeMap<(EventId, SubscriptionId), u32> = BTreeMap::new();
         for id in self.subscriptions.clone() {
             loop {
-                let want = Want { count: 5, bytes: usize::MAX, lease: Duration::from_secs(3_600) };
+                let want = Want { count: 5, fresh_min: 0, bytes: usize::MAX, lease: Duration::from_secs(3_600) };
                 let claimed = self.outbox().claim(id, want).await.unwrap();
                 if claimed.deliveries.is_empty() {
                     break;

@@ -412,7 +412,7 @@ mod tests {
     fn the_other_reading_of_a_secret_is_told() {
         let (ours, at) = (key(OURS), AT.to_string());
         let text = signed("webhook-", &at, &v1(OURS.as_bytes(), &at, BODY));
-        assert_eq!(only(&text, BODY, &[ours.clone()], AT), Finding::OtherReading);
+        assert_eq!(only(&text, BODY, std::slice::from_ref(&ours), AT), Finding::OtherReading);
         let decoded = map(&[("x-hub-signature", &hex(ours.decoded().unwrap(), BODY))]);
         assert_eq!(only(&decoded, BODY, &[ours], AT), Finding::OtherReading);
     }

@@ -57,7 +57,8 @@ fn dead_by_redirect(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-fn seconds(value: &Value) -> Result<i64> {
+/// A time as seconds since 1970.
+pub(super) fn seconds(value: &Value) -> Result<i64> {
     let text = value.as_str().with_context(|| format!("{value} is no time"))?;
     Ok(date(&[text, "+%s"])?.parse()?)
 }

@@ -235,7 +235,7 @@ pub(super) struct World {
 
 impl World {
     fn make(handler: impl Fn(&Request) -> Reply + Send + Sync + Clone + 'static) -> Result<Self> {
-        let (trusted, unknown) = (Authority::new()?, Authority::new()?);
+        let (trusted, unknown) = (Authority::new()?, Authority::named("Nobody knows it")?);
         let here = &["127.0.0.1"];
         let identity = |over: Over| -> Result<Identity> {
             match over {

@@ -64,6 +64,8 @@ pub(super) enum Format {
     Orchest {
         /// Two fields of a form instead of JSON.
         form: bool,
+        /// What it says of certificates.
+        verify_ssl: bool,
     },
     /// A message in a channel of Slack.
     Slack,
@@ -80,6 +82,8 @@ pub(super) struct Written<'a> {
     pub(super) mode: Option<&'a str>,
     pub(super) source: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
+    /// Whether certificates are verified, which the envelope of Orchest tells.
+    pub(super) verify_ssl: bool,
 }
 
 /// The `source` of CloudEvents where nothing is said.
@@ -137,7 +141,7 @@ impl Format {
                         false
                     }
                 };
-                Self::Orchest { form }
+                Self::Orchest { form, verify_ssl: written.verify_ssl }
             }
             "slack" => Self::Slack,
             "teams" => Self::Teams,
@@ -164,7 +168,7 @@ impl Format {
                 shown.insert("source".into(), source.as_str().into());
                 "cloudevents"
             }
-            Self::Orchest { form } => {
+            Self::Orchest { form, .. } => {
                 shown.insert("content_type".into(), if *form { "form" } else { "json" }.into());
                 "orchest"
             }
@@ -183,7 +187,7 @@ impl Format {
         match self {
             Self::Standard => Ok(Message::of(JSON, event.body.clone())),
             Self::CloudEvents { binary, source } => cloudevents::write(event, source, *binary),
-            Self::Orchest { form } => orchest::write(event, *form),
+            Self::Orchest { form, verify_ssl } => orchest::write(event, *form, *verify_ssl),
             Self::Slack => chat::slack(event),
             Self::Teams => chat::teams(event),
             Self::Discord => chat::discord(event),

@@ -29,7 +29,7 @@ struct Envelope<'a> {
     event: &'a BTreeMap<String, &'a RawValue>,
 }
 
-pub(super) fn write(event: &Event<'_>, form: bool) -> Result<Message, serde_json::Error> {
+pub(super) fn write(event: &Event<'_>, form: bool, verify_ssl: bool) -> Result<Message, serde_json::Error> {
     let content_type = if form { FORM } else { JSON };
     let event_type = event.facts.event_type.as_str();
     // The three names are the envelope's, whatever the data say.
@@ -44,7 +44,7 @@ pub(super) fn write(event: &Event<'_>, form: bool) -> Result<Message, serde_json
         uuid: uuid("subscription", event.subscription.as_bytes()),
         r#type: "webhook",
         name: event.subscription,
-        verify_ssl: true,
+        verify_ssl,
         content_type,
     };
     let body = if form {

@@ -22,8 +22,8 @@ fn formats() -> Vec<Format> {
         Format::Standard,
         Format::CloudEvents { binary: false, source: source.clone() },
         Format::CloudEvents { binary: true, source },
-        Format::Orchest { form: false },
-        Format::Orchest { form: true },
+        Format::Orchest { form: false, verify_ssl: true },
+        Format::Orchest { form: true, verify_ssl: true },
         Format::Slack,
         Format::Teams,
         Format::Discord,
@@ -94,7 +94,7 @@ fn a_binary_cloudevent_has_its_attributes_in_headers_and_the_data_alone_as_its_b
 
 #[test]
 fn an_envelope_says_for_whom_it_is_and_what_happened() {
-    let message = write(&Format::Orchest { form: false }, &facts(None, None), DATA);
+    let message = write(&Format::Orchest { form: false, verify_ssl: true }, &facts(None, None), DATA);
     let body = json_of(&message);
     let delivered_for = &body["delivered_for"];
     let keys: Vec<&String> = delivered_for.as_object().unwrap().keys().collect();
@@ -108,15 +108,24 @@ fn an_envelope_says_for_whom_it_is_and_what_happened() {
 }
 
 #[test]
+fn an_envelope_says_whether_certificates_are_verified() {
+    for verify_ssl in [true, false] {
+        let message = write(&Format::Orchest { form: false, verify_ssl }, &facts(None, None), "{}");
+        assert_eq!(json_of(&message)["delivered_for"]["verify_ssl"], verify_ssl);
+    }
+}
+
+#[test]
 fn the_names_of_an_envelope_are_its_own() {
     let data = r#"{"uuid":"mine","type":"mine","timestamp":"mine","x":1}"#;
-    let event = &json_of(&write(&Format::Orchest { form: false }, &facts(None, None), data))["event"];
+    let event = &json_of(&write(&Format::Orchest { form: false, verify_ssl: true }, &facts(None, None), data))["event"];
     assert!(!event.to_string().contains("mine") && event["x"] == 1 && event["type"] == "project:created", "{event}");
 }
 
 #[test]
 fn a_form_has_the_same_envelope_in_two_fields() {
-    let message = write(&Format::Orchest { form: true }, &facts(None, None), r#"{"t":"a&b=c+d %é\n"}"#);
+    let message =
+        write(&Format::Orchest { form: true, verify_ssl: true }, &facts(None, None), r#"{"t":"a&b=c+d %é\n"}"#);
     assert_eq!(message.content_type, "application/x-www-form-urlencoded");
     let fields: Vec<(String, Value)> = url::form_urlencoded::parse(&message.body)
         .map(|(name, value)| (name.into_owned(), serde_json::from_str(&value).unwrap()))
