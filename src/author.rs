@@ -6,19 +6,18 @@
 //! first made. One whose seal cannot be opened is disabled for that reason. Which settings are right is judged in
 //! [`crate::config`].
 
+use crate::clock::SystemRandom;
 use crate::config::{self, Against, Front};
 use crate::vault::{NotOpened, Vault, fill};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use posthaste_actors::author::{Author, Authored, Draft, Mistake, NotWritten, Rotation};
 use posthaste_actors::settings::{Make, Reveal, Source, Subscription};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Parsed, Tools};
+use posthaste_deliverees::webhook::sign::{self, FRESH_BYTES};
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::outcome::Detail;
-use posthaste_events::seams::Random;
 use posthaste_events::{
     AnyDeliveree, Batch, BatchLimits, BoxFuture, Deliveree, Outcome, Payload, Reporter, RetryPolicy, Signal, Takes,
     Timestamp,
@@ -33,8 +32,6 @@ use std::time::Duration;
 
 /// The version of the body's format.
 const VERSION: u8 = 1;
-/// How many random bytes a secret has that is made here.
-const SECRET_BYTES: usize = 24;
 /// How long old secrets count beside a new one where nothing is said, and at most.
 const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -60,7 +57,7 @@ pub(crate) struct Desk {
     /// What seals.
     pub(crate) vault: Arc<Vault>,
     /// Where secrets and nonces come from.
-    pub(crate) random: Arc<dyn Random>,
+    pub(crate) random: SystemRandom,
 }
 
 /// A definition's body.
@@ -108,7 +105,7 @@ impl Scribe {
             version: VERSION,
             key: vault.mark().to_owned(),
             open,
-            sealed: vault.seal(&judged.name, &plain, &*self.0.random),
+            sealed: vault.seal(&judged.name, &plain, self.0.random),
             shown: judged.parsed.shown.clone(),
             telemetry: judged.parsed.takes == Takes::Telemetry,
             batch: Size { events: limits.events, bytes: limits.bytes, wait_ms: millis(limits.wait) },
@@ -192,9 +189,9 @@ impl Scribe {
     }
 
     fn new_secret(&self) -> String {
-        let mut bytes = [0; SECRET_BYTES];
-        fill(&mut bytes, &*self.0.random);
-        format!("whsec_{}", STANDARD.encode(bytes))
+        let mut bytes = [0; FRESH_BYTES];
+        fill(&mut bytes, self.0.random);
+        sign::fresh(bytes)
     }
 
     fn signs(&self, settings: &Map<String, Value>) -> bool {
@@ -275,7 +272,7 @@ impl Author for Scribe {
             return None;
         }
         let plain = vault.open(&kept.name, &body.key, &body.sealed).ok()?;
-        body.sealed = vault.seal(&kept.name, &plain, &*self.0.random);
+        body.sealed = vault.seal(&kept.name, &plain, self.0.random);
         body.key = vault.mark().to_owned();
         let body = serde_json::to_vec(&body).ok()?;
         Some(Definition { body: body.into(), ..kept.clone() })

@@ -52,7 +52,7 @@ const CONSOLE_QUEUE_MAX: usize = 1_024;
 /// What the subscriptions of the API are sealed with, from start to stop.
 struct Sealing {
     vault: Arc<Vault>,
-    random: Arc<dyn Random>,
+    random: SystemRandom,
 }
 
 /// A running engine. Stop it with [`Engine::stop`]; dropped without, the actors go on until the process ends.
@@ -140,10 +140,10 @@ impl Engine {
                 previous.extend(secret::read_there(data_dir));
                 *key.reveal()
             }
-            None => secret::read_or_make(data_dir, &*random).map_err(unusable)?,
+            None => secret::read_or_make(data_dir, SystemRandom).map_err(unusable)?,
         };
         let installation = Installation::new(&key);
-        let sealing = Sealing { vault: Arc::new(Vault::new(&key, &previous)), random: Arc::clone(&random) };
+        let sealing = Sealing { vault: Arc::new(Vault::new(&key, &previous)), random: SystemRandom };
         let outbox = open(config, &clock, &random).await?;
         let settings = settings(config, &tools, &sealing)?;
         let clock_of_actors = Arc::clone(&clock);
@@ -310,7 +310,7 @@ fn settings(config: &Config, tools: &Tools, sealing: &Sealing) -> anyhow::Result
         catalogue: config.catalogue.clone(),
         tools: tools.clone(),
         vault: Arc::clone(&sealing.vault),
-        random: Arc::clone(&sealing.random),
+        random: sealing.random,
     };
     let settings = Settings { author: Some(Arc::new(Scribe::new(desk))), ..config.settings(tools) };
     #[cfg(feature = "fault-injection")]

@@ -3,10 +3,11 @@
 //! `daemon.encryption_key`, else 32 random bytes, base64, in `<data_dir>/secret.key`, for nobody else to read; made at the
 //! first start. Whoever loses it loses no event: receivers then only take a repetition for something new.
 
+use crate::clock::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use posthaste_events::installation::SECRET_BYTES;
-use posthaste_events::seams::Random;
+use posthaste_events::seams::Random as _;
 use rustix::fs::fsync;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -22,7 +23,7 @@ const FILE_MAX: u64 = 256;
 ///
 /// # Errors
 /// The file cannot be read or written, or is no key.
-pub(crate) fn read_or_make(data_dir: &Path, random: &dyn Random) -> io::Result<[u8; SECRET_BYTES]> {
+pub(crate) fn read_or_make(data_dir: &Path, random: SystemRandom) -> io::Result<[u8; SECRET_BYTES]> {
     let path = data_dir.join(FILE);
     match File::open(&path) {
         Ok(file) => read(file),
@@ -53,7 +54,7 @@ pub(crate) fn parse(text: &str) -> Option<[u8; SECRET_BYTES]> {
     STANDARD.decode(text.trim()).ok()?.try_into().ok()
 }
 
-fn make(data_dir: &Path, path: &Path, random: &dyn Random) -> io::Result<[u8; SECRET_BYTES]> {
+fn make(data_dir: &Path, path: &Path, random: SystemRandom) -> io::Result<[u8; SECRET_BYTES]> {
     let mut secret = [0; SECRET_BYTES];
     for chunk in secret.chunks_exact_mut(8) {
         chunk.copy_from_slice(&random.next().to_be_bytes());
@@ -71,25 +72,24 @@ fn make(data_dir: &Path, path: &Path, random: &dyn Random) -> io::Result<[u8; SE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemRandom;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn the_secret_is_made_once_and_for_nobody_else_to_read() {
         let home = tempfile::tempdir().unwrap();
-        let first = read_or_make(home.path(), &SystemRandom).unwrap();
-        assert_eq!(read_or_make(home.path(), &SystemRandom).unwrap(), first);
+        let first = read_or_make(home.path(), SystemRandom).unwrap();
+        assert_eq!(read_or_make(home.path(), SystemRandom).unwrap(), first);
         let mode = std::fs::metadata(home.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let other = tempfile::tempdir().unwrap();
-        assert_ne!(read_or_make(other.path(), &SystemRandom).unwrap(), first);
+        assert_ne!(read_or_make(other.path(), SystemRandom).unwrap(), first);
     }
 
     #[test]
     fn a_file_that_is_no_key_is_refused_and_stays() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(FILE), "c2hvcnQ=\n").unwrap();
-        let error = read_or_make(home.path(), &SystemRandom).unwrap_err();
+        let error = read_or_make(home.path(), SystemRandom).unwrap_err();
         assert!(error.to_string().contains("secret.key"), "{error}");
         assert_eq!(std::fs::read_to_string(home.path().join(FILE)).unwrap(), "c2hvcnQ=\n");
     }

@@ -4,13 +4,14 @@
 //! a label of its own, so that no other use of that key meets this one. The nonce is random, which its 24 bytes allow. The
 //! subscription's name and the format's version are authenticated with it: what is sealed for one opens for no other.
 
+use crate::clock::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use posthaste_events::installation::SECRET_BYTES;
-use posthaste_events::seams::Random;
+use posthaste_events::seams::Random as _;
 use sha2::Sha256;
 use std::fmt;
 use std::fmt::Write as _;
@@ -59,7 +60,7 @@ impl Vault {
     }
 
     /// Seals for the subscription of this name.
-    pub(crate) fn seal(&self, name: &str, secret: &[u8], random: &dyn Random) -> String {
+    pub(crate) fn seal(&self, name: &str, secret: &[u8], random: SystemRandom) -> String {
         let mut nonce = [0; NONCE_BYTES];
         fill(&mut nonce, random);
         let payload = Payload { msg: secret, aad: &associated(name) };
@@ -113,8 +114,8 @@ fn associated(name: &str) -> Vec<u8> {
     [b"posthaste subscription 1\0", name.as_bytes()].concat()
 }
 
-/// Fills with random bytes.
-pub(crate) fn fill(bytes: &mut [u8], random: &dyn Random) {
+/// Fills with random bytes of the system's own, and of nothing else: they become nonces and secrets.
+pub(crate) fn fill(bytes: &mut [u8], random: SystemRandom) {
     for chunk in bytes.chunks_mut(8) {
         chunk.copy_from_slice(&random.next().to_be_bytes()[..chunk.len()]);
     }
@@ -123,7 +124,6 @@ pub(crate) fn fill(bytes: &mut [u8], random: &dyn Random) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemRandom;
 
     const OLD: [u8; SECRET_BYTES] = [1; SECRET_BYTES];
     const NEW: [u8; SECRET_BYTES] = [2; SECRET_BYTES];
@@ -131,8 +131,7 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_name_alone_and_is_never_the_same_twice() {
         let vault = Vault::new(&OLD, &[]);
-        let (first, second) =
-            (vault.seal("ops", b"canary", &SystemRandom), vault.seal("ops", b"canary", &SystemRandom));
+        let (first, second) = (vault.seal("ops", b"canary", SystemRandom), vault.seal("ops", b"canary", SystemRandom));
         assert_ne!(first, second);
         assert_eq!(vault.open("ops", vault.mark(), &first).unwrap(), b"canary");
         assert_eq!(vault.open("opt", vault.mark(), &first), Err(NotOpened::Damaged));
@@ -142,7 +141,7 @@ mod tests {
     #[test]
     fn every_flipped_byte_is_found() {
         let vault = Vault::new(&OLD, &[]);
-        let sealed = STANDARD.decode(vault.seal("ops", b"canary", &SystemRandom)).unwrap();
+        let sealed = STANDARD.decode(vault.seal("ops", b"canary", SystemRandom)).unwrap();
         for at in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
@@ -156,7 +155,7 @@ mod tests {
     #[test]
     fn a_previous_key_opens_what_it_sealed_and_a_lost_one_is_named_so() {
         let old = Vault::new(&OLD, &[]);
-        let sealed = old.seal("ops", b"canary", &SystemRandom);
+        let sealed = old.seal("ops", b"canary", SystemRandom);
         let both = Vault::new(&NEW, &[OLD]);
         assert_eq!(both.open("ops", old.mark(), &sealed).unwrap(), b"canary");
         assert_ne!(both.mark(), old.mark());

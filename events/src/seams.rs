@@ -13,7 +13,7 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> Timestamp;
 }
 
-/// Where randomness comes from: jitter and the random part of ids. Not for secrets.
+/// Where randomness comes from: jitter and the random part of ids. Not for secrets: those come from the system alone.
 pub trait Random: Send + Sync + 'static {
     /// The next 64 random bits.
     fn next(&self) -> u64;

@@ -22,7 +22,7 @@ fn scribe_of(key: u8, previous: &[u8]) -> Scribe {
         catalogue: Catalogue::default(),
         tools,
         vault: Arc::new(Vault::new(&[key; 32], &previous)),
-        random: Arc::new(SystemRandom),
+        random: SystemRandom,
     })
 }
 

@@ -135,7 +135,8 @@ impl Reader {
                     return Poll::Ready(Err(io::Error::other(text.trim_start_matches("body: ").to_owned())));
                 }
                 None => {
-                    if let Some(live) = live.take() {
+                    if let Some(mut live) = live.take() {
+                        live.connection.answered();
                         self.pool.put(self.target.origin(), live.connection);
                     }
                 }

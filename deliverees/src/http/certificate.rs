@@ -143,8 +143,10 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::UnknownIssuer => "the certificate is from an authority that is not trusted".to_owned(),
         CertificateError::NotValidForName => "the certificate is for another host".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let mut names: Vec<&str> = presented.iter().take(NAMES_TOLD_MAX).map(String::as_str).collect();
-            names.extend((presented.len() > NAMES_TOLD_MAX).then_some("…"));
+            // The library writes each as `DnsName("a.example")`.
+            let plain = |name: &'_ String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let mut names: Vec<String> = presented.iter().take(NAMES_TOLD_MAX).map(plain).collect();
+            names.extend((presented.len() > NAMES_TOLD_MAX).then(|| "…".to_owned()));
             let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
             format!("the certificate is for another host: not for {}, but {names}", expected.to_str())
         }

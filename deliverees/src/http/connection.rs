@@ -71,6 +71,14 @@ impl Connection {
         }
     }
 
+    /// Notes that the answer was read to its end: what is dropped without that was given up at a deadline, perhaps since
+    /// nobody is there any more.
+    pub(super) const fn answered(&mut self) {
+        if let Self::Share(share) = self {
+            share.answered = true;
+        }
+    }
+
     /// Writes and reads what can be, where nobody else does; errors are told to whoever waits for a body.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Self::One(one) = self {
@@ -140,7 +148,7 @@ pub(super) struct Shared {
     streams: AtomicUsize,
     // How many the other side takes; it may say so at any time.
     taken: Arc<AtomicUsize>,
-    // Somebody got no answer on it in time: perhaps nobody is there any more.
+    // Somebody got no whole answer on it: perhaps nobody is there any more.
     doubted: AtomicBool,
     driver: AbortHandle,
     slot: Slot,
@@ -205,8 +213,6 @@ pub(super) struct Share {
 impl Share {
     async fn send(&mut self, request: Request) -> Result<hyper::Response<Incoming>, Unsent> {
         let answer = self.of.sender.clone().try_send_request(request).await;
-        // Whatever came, something did: only silence is doubted.
-        self.answered = true;
         let answer = answer.map_err(|unsent| {
             let again = unsent.message().is_some() || never_taken_up(unsent.error());
             // It says that it takes no more, or has ended.
