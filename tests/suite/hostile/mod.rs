@@ -177,10 +177,6 @@ fn endure(way: Way, growth_max: u64) -> Result<()> {
     ensure!(stage.followed.get() == 0, "a redirect was followed");
     let growth = process::peak(pid)?.saturating_sub(before);
     ensure!(growth <= growth_max, "memory grew by {growth} bytes");
-    if way == Way::Http2 {
-        // A shared connection whose answer stalled in its body is given up by the next attempt on it only.
-        stage.round(&mut client, true, false)?;
-    }
     // It still serves: nothing of this ended a part of it.
     for (kind, delivery) in stage.round(&mut client, true, false)? {
         ensure!(delivery["state"] == "delivered", "{} afterwards: {delivery}", kind.name);
