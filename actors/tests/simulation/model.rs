@@ -368,7 +368,7 @@ impl World {
 
 impl crate::world::SimLane {
     fn nature_disables(&self) -> bool {
-        self.nature.may_be_gone()
+        self.nature.may_be_gone() || self.terms.disable_after.is_some()
     }
 }
 

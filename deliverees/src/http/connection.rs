@@ -71,11 +71,11 @@ impl Connection {
         }
     }
 
-    /// Notes that the answer was read to its end: what is dropped without that was given up at a deadline, perhaps since
-    /// nobody is there any more.
-    pub(super) const fn answered(&mut self) {
+    /// Notes whether something came since something was waited for: what is dropped before that was given up at a
+    /// deadline, perhaps since nobody is there any more.
+    pub(super) const fn answered(&mut self, came: bool) {
         if let Self::Share(share) = self {
-            share.answered = true;
+            share.answered = came;
         }
     }
 
