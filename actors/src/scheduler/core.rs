@@ -226,6 +226,7 @@ impl Core {
             }
             let changed = lane.terms.mark != terms.mark;
             let resumed = active && !lane.terms.active;
+            lane.pace.changed(lane.terms.rate.as_ref(), terms.rate.as_ref(), now);
             (lane.terms, lane.gone) = (terms, false);
             if changed {
                 // What another receiver asked for, and how it failed, says nothing of this one.
