@@ -142,6 +142,7 @@ impl Core {
             circuit_reason: lane.circuit_reason.clone(),
             failing_for: lane.failing.map(|failing| failing.lasts(now)),
             held_until: lane.not_before,
+            slot_in: lane.slot_in(now),
             timeout: lane.terms.timeout,
             batch_wait: lane.terms.limits.wait,
             tally: lane.tally,

@@ -225,6 +225,18 @@ impl Lane {
         open.saturating_sub(self.calls_ready()).saturating_mul(self.terms.limits.events.max(1))
     }
 
+    /// How long it takes at most until a call may begin by the rate limit, with what is ready before it.
+    pub(super) fn slot_in(&self, now: Duration) -> Duration {
+        let Some(rate) = self.terms.rate.as_ref() else { return Duration::ZERO };
+        let held = self.calls_ready();
+        if self.pace.open(Some(rate), self.calls, now) > held {
+            return Duration::ZERO;
+        }
+        // Where a call must end first, that frees its slot a span later.
+        let opens = self.pace.opens_at(Some(rate), self.calls, held, now);
+        opens.map_or_else(|| self.terms.timeout.saturating_add(rate.per), |at| at.saturating_sub(now))
+    }
+
     /// How many calls what is ready makes.
     fn calls_ready(&self) -> usize {
         self.ready.len().div_ceil(self.terms.limits.events.max(1))
