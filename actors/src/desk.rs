@@ -18,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireEr
 const EVENTS_MAX: usize = 16_384;
 /// KiB of payload that may wait for the outbox at once: 32 MiB.
 const KIB_MAX: usize = 32 * 1_024;
-/// How often events are matched again before the caller is told to come back.
-const REMATCHES_MAX: usize = 8;
+/// For how long events are matched again before the caller is told to come back. A time, and no number of tries, so that
+/// one who changes subscriptions in a loop keeps nobody else from recording.
+const REMATCH_FOR: Duration = Duration::from_secs(5);
 /// News of the daemon's own that may wait at once; more is only logged.
 const NEWS_MAX: usize = 64;
 /// How often, and with which pause, a piece of news is tried to be recorded.
@@ -110,9 +111,10 @@ impl Desk {
         mut epoch: Epoch,
         only: Option<SubscriptionId>,
     ) -> Result<Vec<Recorded>, RecordError> {
-        for _ in 0..REMATCHES_MAX {
+        let until = self.clock.elapsed().saturating_add(REMATCH_FOR);
+        loop {
             match self.outbox.record(events.clone(), epoch).await {
-                Err(RecordError::StaleEpoch) => {
+                Err(RecordError::StaleEpoch) if self.clock.elapsed() < until => {
                     let snapshot = self.snapshot.newer_than(epoch).await;
                     epoch = snapshot.epoch;
                     events = events.into_iter().map(|event| snapshot.rematch(event)).collect();
@@ -120,10 +122,10 @@ impl Desk {
                         events.iter_mut().for_each(|event| event.owed = vec![only]);
                     }
                 }
+                Err(RecordError::StaleEpoch) => return Err(full("the subscriptions change too often")),
                 answer => return answer,
             }
         }
-        Err(full("the subscriptions change too often"))
     }
 
     /// Room for a piece of news, from the moment that it is known; without any it is only logged.

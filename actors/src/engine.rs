@@ -145,6 +145,7 @@ pub(crate) async fn launch(
         supervisor: supervisor.clone(),
         restarts: Arc::clone(&restarts),
         roster: Vec::new(),
+        is_bare: false,
         halted: None,
     };
     let scheduler = scheduler.start();

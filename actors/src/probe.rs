@@ -18,6 +18,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// How much longer than a call and the wait of its batch the answer may take: claim and settlement.
 const SLACK: Duration = Duration::from_secs(2);
+/// And so much at most until its rate limit lets a call begin.
+const SLOT_MAX: Duration = Duration::from_secs(40);
 
 /// Does one test.
 pub(crate) async fn test(inner: &Inner, test: Test) -> Result<Arc<Watched>, NotTested> {
@@ -34,7 +36,8 @@ pub(crate) async fn test(inner: &Inner, test: Test) -> Result<Arc<Watched>, NotT
     event.owed = vec![subscribed.id];
     let recorded = inner.desk.record_for(subscribed.id, event, snapshot.epoch).await?;
     let delivery = DeliveryId { event: recorded.id, subscription: subscribed.id };
-    let patience = lane.timeout.saturating_add(lane.batch_wait).saturating_add(SLACK);
+    let patience =
+        lane.timeout.saturating_add(lane.batch_wait).saturating_add(lane.slot_in.min(SLOT_MAX)).saturating_add(SLACK);
     let first = tokio::time::timeout(patience, attempt_at(delivery, &mut attempts)).await;
     match first {
         Ok(Some(watched)) => Ok(watched),

@@ -10,12 +10,16 @@ use crate::desk::Desk;
 use crate::inbox::Inbox;
 use crate::messages::Watched;
 use crate::supervisor::{Hand, Supervisor};
-use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler};
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler,
+    WrapFuture as _,
+};
 use posthaste_events::Installation;
 use posthaste_events::SubscriptionId;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
 use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then, Vitals};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +42,8 @@ pub(crate) struct Scheduler {
     pub(crate) restarts: Arc<AtomicU64>,
     /// Kept for a core that must be made again.
     pub(crate) roster: Vec<Terms>,
+    /// Whether the core was made again and has no subscriptions yet.
+    pub(crate) is_bare: bool,
     pub(crate) halted: Option<oneshot::Sender<()>>,
 }
 
@@ -56,8 +62,9 @@ impl Actor for Scheduler {
 }
 
 impl StreamHandler<Vec<Input>> for Scheduler {
-    fn handle(&mut self, inputs: Vec<Input>, _: &mut Self::Context) {
+    fn handle(&mut self, inputs: Vec<Input>, ctx: &mut Self::Context) {
         self.feed(inputs);
+        self.recover(ctx);
     }
 
     fn finished(&mut self, ctx: &mut Self::Context) {
@@ -73,11 +80,13 @@ pub(crate) struct Enlist(pub(crate) Vec<Terms>);
 impl Handler<Enlist> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, Enlist(terms): Enlist, _: &mut Self::Context) {
+    fn handle(&mut self, Enlist(terms): Enlist, ctx: &mut Self::Context) {
         // How they fared is told relative to now, and would be wrong for a core that is made later.
         let timeless = |terms: &Terms| Terms { vitals: Vitals::default(), ..terms.clone() };
         self.roster = terms.iter().map(timeless).collect();
+        self.is_bare = false;
         self.feed(vec![Input::Roster(terms)]);
+        self.recover(ctx);
     }
 }
 
@@ -92,8 +101,9 @@ pub(crate) struct Hold {
 impl Handler<Hold> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, Hold { subscription, active }: Hold, _: &mut Self::Context) {
+    fn handle(&mut self, Hold { subscription, active }: Hold, ctx: &mut Self::Context) {
         self.feed(vec![Input::Standing { subscription, active }]);
+        self.recover(ctx);
     }
 }
 
@@ -105,8 +115,9 @@ pub(crate) struct Hurry(pub(crate) SubscriptionId);
 impl Handler<Hurry> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, Hurry(subscription): Hurry, _: &mut Self::Context) {
+    fn handle(&mut self, Hurry(subscription): Hurry, ctx: &mut Self::Context) {
         self.feed(vec![Input::Hurry(subscription)]);
+        self.recover(ctx);
     }
 }
 
@@ -147,19 +158,38 @@ impl Scheduler {
         let core = &mut self.core;
         match catch_unwind(AssertUnwindSafe(|| core.handle(now, inputs, random))) {
             Ok(actions) => actions.into_iter().for_each(|action| self.act(action)),
-            Err(_panic) => self.begin_anew(now),
+            Err(_panic) => {
+                // A bug of ours. What it had out comes back when its leases run out, as after a crash.
+                tracing::error!("the scheduler panicked; it begins anew from the outbox");
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+                (self.core, self.is_bare) = (Core::default(), true);
+            }
         }
     }
 
-    /// A core that panicked is a bug of ours. What it had out comes back when its leases run out, as after a crash.
-    fn begin_anew(&mut self, now: Now) {
-        tracing::error!("the scheduler panicked; it begins anew from the outbox");
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-        self.core = Core::default();
-        // Not fed through the inbox, so that nothing comes before it.
-        for action in self.core.handle(now, vec![Input::Roster(self.roster.clone())], &*self.random) {
-            self.act(action);
+    /// Gives a core that was made again its subscriptions, as the outbox knows them: who is paused, whom a circuit or
+    /// a wish of its receiver holds. Nothing comes before that.
+    fn recover(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_bare {
+            return;
         }
+        let roll = self.desk.outbox.roll().into_actor(self);
+        ctx.wait(roll.map(|roll, scheduler, _| {
+            scheduler.is_bare = false;
+            // Where the outbox fails, what it keeps stays unknown, as it would be without it.
+            let known = told(roll, "roll").map(|roll| roll.subscriptions).unwrap_or_default();
+            let known: BTreeMap<_, _> = known.iter().map(|subscribed| (subscribed.id, subscribed)).collect();
+            let mut roster = scheduler.roster.clone();
+            for terms in &mut roster {
+                if let Some(subscribed) = known.get(&terms.id) {
+                    (terms.vitals, terms.active) = (subscribed.vitals, subscribed.standing == Standing::Active);
+                }
+            }
+            let now = Now { elapsed: scheduler.desk.clock.elapsed(), wall: scheduler.desk.clock.wall() };
+            for action in scheduler.core.handle(now, vec![Input::Roster(roster)], &*scheduler.random) {
+                scheduler.act(action);
+            }
+        }));
     }
 
     fn act(&mut self, action: Action) {

@@ -142,6 +142,7 @@ impl Core {
             circuit_reason: lane.circuit_reason.clone(),
             failing_for: lane.failing.map(|failing| failing.lasts(now)),
             held_until: lane.not_before,
+            slot_in: lane.slot_in(now),
             timeout: lane.terms.timeout,
             batch_wait: lane.terms.limits.wait,
             tally: lane.tally,
@@ -226,6 +227,7 @@ impl Core {
             }
             let changed = lane.terms.mark != terms.mark;
             let resumed = active && !lane.terms.active;
+            lane.pace.changed(lane.terms.rate.as_ref(), terms.rate.as_ref(), now);
             (lane.terms, lane.gone) = (terms, false);
             if changed {
                 // What another receiver asked for, and how it failed, says nothing of this one.

@@ -97,6 +97,8 @@ pub(super) struct Lane {
     /// Nothing begins before this.
     pub(super) not_before: Duration,
     pub(super) breaker: Breaker,
+    /// Counts how often it was forgiven: a call that began before says nothing of how it fares now.
+    pub(super) epoch: u64,
     /// Why the circuit opened, where it is not closed.
     pub(super) circuit_reason: Option<Arc<str>>,
     /// What failed since a delivery arrived last.
@@ -162,6 +164,7 @@ impl Lane {
                 now.saturating_add(held_for.min(RETRY_AFTER_MAX))
             },
             breaker,
+            epoch: 0,
             circuit_reason,
             failing,
             noted: failing.map(|f| f.noted()),
@@ -220,6 +223,18 @@ impl Lane {
     fn paced(&self, now: Duration) -> usize {
         let open = self.pace.open(self.terms.rate.as_ref(), self.calls, now.saturating_add(CLAIM_EARLY));
         open.saturating_sub(self.calls_ready()).saturating_mul(self.terms.limits.events.max(1))
+    }
+
+    /// How long it takes at most until a call may begin by the rate limit, with what is ready before it.
+    pub(super) fn slot_in(&self, now: Duration) -> Duration {
+        let Some(rate) = self.terms.rate.as_ref() else { return Duration::ZERO };
+        let held = self.calls_ready();
+        if self.pace.open(Some(rate), self.calls, now) > held {
+            return Duration::ZERO;
+        }
+        // Where a call must end first, that frees its slot a span later.
+        let opens = self.pace.opens_at(Some(rate), self.calls, held, now);
+        opens.map_or_else(|| self.terms.timeout.saturating_add(rate.per), |at| at.saturating_sub(now))
     }
 
     /// How many calls what is ready makes.
@@ -302,31 +317,43 @@ impl Lane {
         self.ahead = (self.ahead * 2).min(AHEAD_MAX);
     }
 
-    /// Counts an attempt, and learns from it how the receiver is; true where that closed an open circuit.
-    pub(super) fn count(&mut self, kind: AttemptOutcome, call: CallId, now: Duration) -> bool {
-        let tally = &mut self.tally;
+    /// Counts an attempt.
+    pub(super) const fn count(&mut self, kind: AttemptOutcome) {
         match kind {
-            AttemptOutcome::Unattempted => {
-                tally.unattempted += 1;
-                return false;
-            }
+            AttemptOutcome::Unattempted => self.tally.unattempted += 1,
+            AttemptOutcome::Delivered => self.tally.delivered += 1,
+            AttemptOutcome::Failed => self.tally.failed += 1,
+            AttemptOutcome::Rejected => self.tally.rejected += 1,
+        }
+    }
+
+    /// Learns from an attempt how the receiver is; true where that closed an open circuit.
+    pub(super) fn learn(&mut self, kind: AttemptOutcome, call: CallId, now: Duration) -> bool {
+        match kind {
+            AttemptOutcome::Unattempted => false,
             AttemptOutcome::Delivered => {
-                tally.delivered += 1;
                 self.failures = 0;
                 self.failing = None;
-                return self.breaker.arrived(call, now, self.terms.circuit.as_ref());
+                self.breaker.arrived(call, now, self.terms.circuit.as_ref())
             }
-            AttemptOutcome::Failed => tally.failed += 1,
-            AttemptOutcome::Rejected => tally.rejected += 1,
+            AttemptOutcome::Failed => {
+                self.failures = self.failures.saturating_add(1);
+                self.failing = Some(Failing::one_more(self.failing, now));
+                self.ahead = AHEAD_MIN;
+                false
+            }
+            AttemptOutcome::Rejected => {
+                // It did not arrive, and yet the receiver is there: that is all a probe asks.
+                self.failures = 0;
+                self.breaker == Breaker::Probing { call }
+                    && self.breaker.arrived(call, now, self.terms.circuit.as_ref())
+            }
         }
-        self.failures = self.failures.saturating_add(1);
-        self.failing = Some(Failing::one_more(self.failing, now));
-        self.ahead = AHEAD_MIN;
-        false
     }
 
     /// What it was is said of no one who came since: another receiver, or one that a person set going again.
     pub(super) fn forgive(&mut self) {
+        self.epoch += 1;
         (self.failing, self.failures) = (None, 0);
         (self.breaker, self.circuit_reason) = (Breaker::CLOSED, None);
     }
@@ -432,6 +459,10 @@ pub(super) struct Underway {
     pub(super) flying: Vec<Flying>,
     /// Whether all that it delivers are the daemon's own events.
     pub(super) ours: bool,
+    /// The mark of the settings that it began by: another receiver has another.
+    pub(super) mark: u64,
+    /// That of its lane when it began.
+    pub(super) epoch: u64,
 }
 
 /// The id of calls, counted up.

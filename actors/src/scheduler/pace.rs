@@ -41,6 +41,15 @@ impl Pace {
         Self { unknown_until: now.saturating_add(unknown), ..Self::default() }
     }
 
+    /// The limit changed. Of the calls before it only so much is known as the old one asked for: where the new one looks
+    /// back further, all slots count as taken for its span, as after a start.
+    pub(super) fn changed(&mut self, before: Option<&Rate>, after: Option<&Rate>, now: Duration) {
+        let looks_further = after.filter(|after| before.is_none_or(|before| span(before) < span(after)));
+        if looks_further.is_some() {
+            self.unknown_until = self.unknown_until.max(Self::after_a_start(after, now).unknown_until);
+        }
+    }
+
     /// A call ended.
     pub(super) fn ended(&mut self, rate: Option<&Rate>, now: Duration) {
         let Some(rate) = rate else { return };
@@ -143,6 +152,23 @@ mod tests {
         let hourly = Rate { calls: 1, per: Duration::from_secs(3_600) };
         let pace = Pace::after_a_start(Some(&hourly), ms(0));
         assert_eq!(pace.open(Some(&hourly), 0, UNKNOWN_MAX), 1);
+    }
+
+    #[test]
+    fn a_limit_that_looks_back_further_than_the_one_before_takes_all_slots_for_its_span() {
+        let longer = Rate { calls: 3, per: Duration::from_secs(30) };
+        for before in [None, Some(&THREE)] {
+            let mut pace = Pace::default();
+            pace.changed(before, Some(&longer), ms(500));
+            assert_eq!((pace.open(Some(&longer), 0, ms(30_529)), pace.open(Some(&longer), 0, ms(30_530))), (0, 3));
+        }
+        // What is known suffices.
+        let mut pace = Pace::default();
+        pace.ended(Some(&longer), ms(400));
+        pace.changed(Some(&longer), Some(&THREE), ms(500));
+        assert_eq!(pace.open(Some(&THREE), 0, ms(500)), 2);
+        pace.changed(Some(&THREE), None, ms(600));
+        assert!(pace.open(None, 0, ms(600)) > 1_000);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::core::{Core, give_back, released};
 use super::decide::{Tried, decide};
-use super::lane::{Disabling, Flying, why_open};
+use super::lane::{Disabling, Flying, Underway, why_open};
 use super::window::Load;
 use super::words::{Action, CallId, End, Now, Told};
 use posthaste_events::builtin::News;
@@ -26,6 +26,8 @@ struct Course {
     took: Duration,
     /// Whether all that its call delivers are the daemon's own events.
     ours: bool,
+    /// That of the lane when the call began.
+    epoch: u64,
 }
 
 impl Core {
@@ -40,7 +42,7 @@ impl Core {
     ) {
         let found = self.calls.get_mut(&call).and_then(|underway| {
             let at = underway.flying.iter().position(|f| f.delivery == delivery)?;
-            let course = Course { call, began: underway.began, took, ours: underway.ours };
+            let course = Course { call, began: underway.began, took, ours: underway.ours, epoch: underway.epoch };
             Some((underway.subscription, course, underway.flying.swap_remove(at)))
         });
         match found {
@@ -55,7 +57,7 @@ impl Core {
             return;
         };
         let id = underway.subscription;
-        let course = Course { call, began: underway.began, took, ours: underway.ours };
+        let course = Course { call, began: underway.began, took, ours: underway.ours, epoch: underway.epoch };
         let timeout = self.lanes.get(&id).map_or(took, |lane| lane.terms.timeout);
         for flying in underway.flying {
             let outcome = match end {
@@ -157,13 +159,18 @@ impl Core {
     fn judge(&mut self, now: Duration, id: SubscriptionId, outcome: &Outcome, course: &Course) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let kind = outcome.kind();
-        if lane.count(kind, course.call, now) {
+        lane.count(kind);
+        if lane.epoch != course.epoch {
+            // Of another receiver, or from before a person set it going again.
+            return;
+        }
+        if lane.learn(kind, course.call, now) {
             lane.circuit_reason = None;
             self.to_note.insert(id);
             let news = News::Recovered { subscription: lane.terms.name.to_string(), reason: "circuit".into() };
             self.actions.push(Action::Announce(news));
         }
-        let failing = lane.failing.filter(|_| matches!(kind, AttemptOutcome::Failed | AttemptOutcome::Rejected));
+        let failing = lane.failing.filter(|_| kind == AttemptOutcome::Failed);
         let Some(failing) = failing else { return };
         if lane.breaker.failed(course.call, now, lane.terms.circuit.as_ref(), &failing) {
             let reason = why_open(Some(&failing), now, &last_of(outcome));
@@ -230,11 +237,21 @@ impl Core {
     }
 
     pub(super) fn signal(&mut self, now: Duration, call: CallId, signal: Signal) {
-        let Some((id, ours)) = self.calls.get(&call).map(|c| (c.subscription, c.ours)) else {
+        let Some(Underway { subscription, ours, mark, epoch, .. }) = self.calls.get(&call) else {
             self.counts.strays += 1;
             return;
         };
+        let (id, ours) = (*subscription, *ours);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // Another receiver's wish binds no one else. What the same one says before a person resumes it is no longer a
+        // reason to disable it; how long it wants to be left alone still holds.
+        let is_heard = match signal {
+            Signal::SlowDown(_) => lane.terms.mark == *mark,
+            Signal::Disable(_) => lane.epoch == *epoch,
+        };
+        if !is_heard {
+            return;
+        }
         match signal {
             Signal::SlowDown(wait) => {
                 lane.not_before = lane.not_before.max(now.saturating_add(wait.min(RETRY_AFTER_MAX)));

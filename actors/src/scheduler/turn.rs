@@ -178,7 +178,8 @@ impl Core {
             lane.breaker.began(call);
             lane.calls += 1;
             lane.flying += flying.len();
-            self.calls.insert(call, Underway { subscription: id, began: now, flying, ours });
+            let (mark, epoch) = (lane.terms.mark, lane.epoch);
+            self.calls.insert(call, Underway { subscription: id, began: now, flying, ours, mark, epoch });
             calls.push(Call { id: call, deadline: lane.terms.timeout, deliveries });
         }
         if !calls.is_empty() {

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// So many attempts must fail, however long nothing arrives, before a subscription is disabled for it: one that is
 /// tried once a day has not failed for good after five.
 const DISABLE_FAILURES: u32 = 10;
+/// Of which this process must have seen two so far apart, or a tenth of the limit where that is less: how long it was
+/// before a start goes by the system's clock, which may be ahead just then.
+const DISABLE_SEEN: Duration = Duration::from_secs(60 * 60);
 
 /// Attempts that failed since one arrived last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(super) struct Failing {
     before: Duration,
     /// How many.
     pub(super) failures: u32,
+    /// When this process saw the first of them.
+    seen: Option<Duration>,
 }
 
 /// As much of [`Failing`] as the outbox is told of by itself; the time goes on without being told.
@@ -27,13 +32,13 @@ pub(super) type Noted = Option<(u32, bool)>;
 impl Failing {
     /// As an earlier process left it.
     pub(super) const fn restored(for_so_long: Duration, failures: u32, now: Duration) -> Self {
-        Self { since: now, before: for_so_long, failures }
+        Self { since: now, before: for_so_long, failures, seen: None }
     }
 
     /// One more failed.
     pub(super) fn one_more(before: Option<Self>, now: Duration) -> Self {
-        let so_far = before.unwrap_or(Self { since: now, before: Duration::ZERO, failures: 0 });
-        Self { failures: so_far.failures.saturating_add(1), ..so_far }
+        let so_far = before.unwrap_or(Self { since: now, before: Duration::ZERO, failures: 0, seen: None });
+        Self { failures: so_far.failures.saturating_add(1), seen: so_far.seen.or(Some(now)), ..so_far }
     }
 
     /// For how long nothing has arrived.
@@ -44,6 +49,10 @@ impl Failing {
     /// Why the subscription is to be disabled, where nothing arrived for `after` and enough failed.
     pub(super) fn disables(&self, after: Option<Duration>, now: Duration) -> Option<String> {
         let after = after.filter(|after| self.lasts(now) >= *after && self.failures >= DISABLE_FAILURES)?;
+        let seen_for = now.saturating_sub(self.seen?);
+        if seen_for < DISABLE_SEEN.min(after / 10) {
+            return None;
+        }
         Some(format!("failing: nothing arrived for {}", spelt(after)))
     }
 
@@ -70,7 +79,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn failing(failures: u32) -> Failing {
-        Failing { since: DAY, before: Duration::ZERO, failures }
+        Failing { since: DAY, before: Duration::ZERO, failures, seen: Some(DAY) }
     }
 
     #[test]
@@ -83,11 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_earlier_process_counts() {
+    fn the_time_of_an_earlier_process_counts_and_alone_disables_nothing() {
+        let hour = Duration::from_secs(3_600);
         let restored = Failing::restored(5 * DAY, 9, Duration::ZERO);
-        assert_eq!(restored.disables(Some(5 * DAY), Duration::ZERO), None);
-        let tenth = Failing::one_more(Some(restored), Duration::ZERO);
-        assert!(tenth.disables(Some(5 * DAY), Duration::ZERO).is_some());
+        assert_eq!(restored.disables(Some(5 * DAY), DAY), None);
+        let tenth = Failing::one_more(Some(restored), hour);
+        assert_eq!(tenth.disables(Some(5 * DAY), hour), None, "a clock may be ahead at a start");
+        let later = Failing::one_more(Some(tenth), 2 * hour);
+        assert_eq!(later.disables(Some(5 * DAY), 2 * hour - Duration::from_millis(1)), None);
+        assert!(later.disables(Some(5 * DAY), 2 * hour).is_some());
+        assert!(later.disables(Some(hour), hour + hour / 10).is_some(), "a tenth of a short limit");
     }
 
     #[test]

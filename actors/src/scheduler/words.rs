@@ -345,6 +345,9 @@ pub struct LaneView {
     pub failing_for: Option<Duration>,
     /// Nothing begins before this by the deciding clock; may be past.
     pub held_until: Duration,
+    /// How long it takes at most until its rate limit lets the next call begin, where no other waits before it; zero without
+    /// a limit.
+    pub slot_in: Duration,
     /// How long a call may take.
     pub timeout: Duration,
     /// How long a batch that is not full waits for more.

@@ -1,8 +1,8 @@
 //! What happens when the outbox does not keep up: callers are told, and nothing grows.
 
 use super::House;
-use super::house::{clock, healthy, memory};
-use crate::messages::RecordBatch;
+use super::house::{clock, healthy, memory, settings, to};
+use crate::messages::{RecordBatch, Reload};
 use posthaste_events::{BoxFuture, DeliveryId, Draft, EventId, EventType, Prepared, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::*;
@@ -15,10 +15,16 @@ struct Stuck {
     inner: MemoryOutbox,
     waiting: Arc<AtomicUsize>,
     go: Arc<tokio::sync::Notify>,
+    /// How many calls more are told that their epoch is over.
+    stale: AtomicUsize,
 }
 
 impl Outbox for Stuck {
     fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
+        let is_stale = |left: usize| left.checked_sub(1);
+        if self.stale.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_stale).is_ok() {
+            return Box::pin(async { Err(RecordError::StaleEpoch) });
+        }
         let (inner, go, waiting) = (self.inner.clone(), Arc::clone(&self.go), Arc::clone(&self.waiting));
         waiting.fetch_add(events.len(), Ordering::Relaxed);
         Box::pin(async move {
@@ -129,7 +135,8 @@ impl Outbox for Stuck {
 async fn callers_beyond_the_bound_are_told_to_come_back_and_what_waits_stays_bounded() {
     let clock = clock();
     let (waiting, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
-    let outbox = Arc::new(Stuck { inner: memory(&clock), waiting: Arc::clone(&waiting), go: Arc::clone(&go) });
+    let stale = AtomicUsize::new(0);
+    let outbox = Arc::new(Stuck { inner: memory(&clock), waiting: Arc::clone(&waiting), go: Arc::clone(&go), stale });
     let mut house = House::on(vec![healthy("a")], outbox, clock, true).await;
     let snapshot = house.engine.snapshot.current();
     let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();
@@ -158,4 +165,47 @@ async fn callers_beyond_the_bound_are_told_to_come_back_and_what_waits_stays_bou
     }
     go.notify_one();
     assert!(house.engine.registry.send(batch()).await.unwrap().is_ok());
+}
+
+/// What comes of an event whose epoch is found to be over so often, while a subscription changes ten times a second.
+async fn recorded_while_all_changes(stale: usize) -> Result<Vec<Recorded>, RecordError> {
+    let clock = clock();
+    let go = Arc::new(tokio::sync::Notify::new());
+    go.notify_one();
+    let outbox = Stuck { inner: memory(&clock), waiting: Arc::default(), go, stale: AtomicUsize::new(stale) };
+    let house = House::on(vec![healthy("a")], Arc::new(outbox), clock, true).await;
+    let snapshot = house.engine.snapshot.current();
+    let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();
+    let batch = RecordBatch { events: vec![event], epoch: snapshot.epoch };
+    let recording = tokio::spawn(house.engine.registry.send(batch));
+    for n in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let changed = settings(vec![to(healthy("a"), if n % 2 == 0 { "a" } else { "**" })]);
+        house.engine.registry.send(Reload(changed)).await.unwrap().unwrap();
+    }
+    recording.await.unwrap().unwrap()
+}
+
+#[actix::test]
+async fn who_changes_subscriptions_in_a_loop_keeps_nobody_from_recording() {
+    assert_eq!(recorded_while_all_changes(30).await.unwrap().len(), 1);
+}
+
+#[actix::test]
+async fn after_seconds_of_changes_the_caller_is_told_to_come_back() {
+    let answer = recorded_while_all_changes(usize::MAX).await;
+    assert!(matches!(answer, Err(RecordError::Full { .. })), "{answer:?}");
+}
+
+#[actix::test]
+async fn a_change_that_matches_nothing_else_begins_no_epoch() {
+    let house = House::with(vec![to(healthy("a"), "shop:**")]).await;
+    let epoch = house.engine.snapshot.current().epoch;
+    let reload = async |changed| house.engine.registry.send(Reload(settings(vec![changed]))).await.unwrap().unwrap();
+    let mut changed = to(healthy("a"), "shop:**");
+    (changed.mark, changed.concurrency) = (7, 1);
+    reload(changed).await;
+    assert_eq!(house.engine.snapshot.current().epoch, epoch);
+    reload(to(healthy("a"), "other:**")).await;
+    assert!(house.engine.snapshot.current().epoch > epoch);
 }

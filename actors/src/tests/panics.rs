@@ -5,6 +5,7 @@ use super::House;
 use super::house::{Counted, clock, delivered, healthy, memory, subscription, to};
 use crate::messages::{InspectHealth, Watched};
 use posthaste_events::{AnyDeliveree, BatchLimits, Deliveree, Notification, State};
+use posthaste_outbox::{Enrolment, Outbox as _, Vitals};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -136,6 +137,30 @@ async fn a_panic_in_the_scheduler_itself_begins_it_anew() {
     let attempts = house.attempts(1).await;
     assert_eq!((attempts[0].state, attempts[0].attempt.number), (State::Delivered, 1));
     assert_eq!(house.engine.registry.send(InspectHealth).await.unwrap().restarts_total, 1);
+}
+
+#[actix::test]
+async fn what_holds_a_subscription_outlasts_a_panic_of_the_scheduler() {
+    let clock = clock();
+    let outbox = Arc::new(memory(&clock));
+    let wanted = Enrolment { name: "held".into(), backlog_max: 1_000_000, ordered: false };
+    let id = outbox.enroll(vec![wanted]).await.unwrap().subscriptions[0].id;
+    let held_for = Duration::from_secs(3_600);
+    outbox.note(vec![(id, Vitals { held_for, ..Vitals::default() })]).await.unwrap();
+    let tries = Arc::new(AtomicU32::new(0));
+    let receive = move |_| {
+        let n = tries.fetch_add(1, Ordering::Relaxed);
+        async move { if n == 0 { super::house::failed(500) } else { delivered() } }
+    };
+    let subscriptions = vec![subscription("a", receive), to(healthy("held"), "other:**")];
+    let random = Arc::new(Shaky(AtomicBool::new(true), Counted::default()));
+    let mut house = House::with_random(subscriptions, outbox, clock, random).await;
+    let before = house.subscription("held").await.held_until;
+    assert!(before.is_some());
+    house.record("shop:paid", 1).await;
+    assert_eq!(house.attempts(1).await[0].state, State::Delivered);
+    assert_eq!(house.engine.registry.send(InspectHealth).await.unwrap().restarts_total, 1);
+    assert_eq!(house.subscription("held").await.held_until, before);
 }
 
 #[actix::test]

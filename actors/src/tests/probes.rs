@@ -4,13 +4,14 @@ use super::House;
 use super::house::{clock, failed, healthy, memory, subscription, to};
 use super::silence::{gate, measuring};
 use crate::messages::{InspectTypes, NotSent, NotTested, Pause, RecordTelemetry, Reload, Test, Watched};
-use crate::settings::Settings;
+use crate::settings::{Rate, Settings, Subscription};
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
 use posthaste_events::prepare::RelayDraft;
 use posthaste_events::{AttemptOutcome, EventType, State};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 async fn test(house: &House, name: &str, event_type: Option<&str>) -> Result<Arc<Watched>, NotTested> {
     let event_type = event_type.map(|text| EventType::parse(text).unwrap());
@@ -55,6 +56,16 @@ async fn a_test_that_can_have_no_attempt_says_why() {
     assert_eq!(test(&house, "silent", None).await.unwrap().attempt.outcome, AttemptOutcome::Failed);
     house.engine.registry.send(Reload(Settings { telemetry: None, ..on })).await.unwrap().unwrap();
     assert!(matches!(test(&house, "product", None).await, Err(NotTested::TelemetryOff)));
+}
+
+#[actix::test]
+async fn a_test_waits_until_the_rate_limit_lets_it_begin() {
+    // After a start all slots count as taken for a span.
+    let rate = Some(Rate { calls: 1, per: Duration::from_secs(30) });
+    let house = House::with(vec![Subscription { rate, ..healthy("limited") }]).await;
+    assert_eq!(test(&house, "limited", None).await.unwrap().state, State::Delivered);
+    // And again, since the first took the only one.
+    assert_eq!(test(&house, "limited", None).await.unwrap().state, State::Delivered);
 }
 
 #[actix::test]

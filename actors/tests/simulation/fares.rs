@@ -3,10 +3,10 @@
 use crate::receiver::{Mood, Nature};
 use crate::stage::{seconds, stage};
 use crate::world::{Sabotage, World};
-use posthaste_actors::scheduler::CircuitState;
+use posthaste_actors::scheduler::{CircuitState, Input};
 use posthaste_actors::settings::Circuit;
-use posthaste_events::SubscriptionId;
 use posthaste_events::builtin::News;
+use posthaste_events::{RetryPolicy, SubscriptionId};
 use posthaste_outbox::{Standing, Vitals};
 use std::time::Duration;
 
@@ -125,6 +125,64 @@ fn what_our_own_side_keeps_from_being_tried_opens_no_circuit_and_disables_nothin
     let view = world.view(ids[0]);
     assert!(view.tally.unattempted > 1_000);
     assert_eq!((view.circuit, view.failing_for, told(&world)), (CircuitState::Closed, None, vec![]));
+}
+
+#[test]
+fn a_rejection_says_that_the_receiver_is_there_so_it_opens_nothing_and_closes_a_probe() {
+    let (mut world, id) = failing(seconds(600), Some(CIRCUIT), Some(seconds(300)));
+    world.open();
+    world.turns(seconds(0), id, Mood::Refuses);
+    world.record_each(seconds(1), seconds(1), 400, &[id]);
+    world.run_well();
+    let view = world.view(id);
+    assert_eq!((view.tally.rejected, view.circuit, view.failing_for), (400, CircuitState::Closed, None));
+    assert_eq!(told(&world), vec![]);
+
+    let (mut world, id) = failing(seconds(300), Some(CIRCUIT), None);
+    world.open();
+    world.record_each(seconds(0), seconds(1), 100, &[id]);
+    world.turns(seconds(100), id, Mood::Refuses);
+    world.at(seconds(99), None, move |world| assert_ne!(world.view(id).circuit, CircuitState::Closed));
+    world.run_well();
+    let view = world.view(id);
+    assert_eq!(view.circuit, CircuitState::Closed);
+    assert!(view.failing_for.is_some(), "nothing arrived yet");
+}
+
+/// Whether it is disabled, for how long it waits, and whether it fails, once a call of one second was answered so, where
+/// the settings change meanwhile or not.
+fn fares_after(mood: Mood, changes: bool) -> (bool, bool, bool) {
+    // The receiver is slow for the first call alone, which is the only one.
+    let retry = RetryPolicy { initial: HOUR, max: HOUR, ..RetryPolicy::default() };
+    let (mut world, ids) = stage(vec![Nature::always(mood, 1.0)], seconds(30), Sabotage::None, |_, terms| {
+        terms.retry = retry.clone();
+    });
+    let id = ids[0];
+    world.left_alone = true;
+    world.asked_wait = Some(HOUR);
+    world.open();
+    world.record_for(vec![ids]);
+    world.at(Duration::from_millis(90), None, move |world| {
+        assert_eq!(world.view(id).in_flight, 1);
+        if changes {
+            world.lane(id).terms.mark += 1;
+            let roster = world.roster();
+            world.tell_now(vec![Input::Roster(roster)]);
+        }
+    });
+    world.run_well();
+    let view = world.view(id);
+    assert_eq!((view.in_flight, view.tally.failed), (0, 1));
+    (!told(&world).is_empty(), view.held_until > world.now, view.failing_for.is_some())
+}
+
+#[test]
+fn what_an_old_receiver_answers_is_not_held_against_the_new_one() {
+    for mood in [Mood::IsGone, Mood::AsksToWait, Mood::Fails] {
+        assert_eq!(fares_after(mood, true), (false, false, false), "{mood:?}");
+        let same = (mood == Mood::IsGone, mood == Mood::AsksToWait, true);
+        assert_eq!(fares_after(mood, false), same, "{mood:?}");
+    }
 }
 
 /// How many attempts fail in the 20 seconds after a crash in the middle of a pause of the circuit.

@@ -1,6 +1,7 @@
 //! A rate limit holds at the receiver's clock, is used up, and costs nobody else anything.
 
 use crate::receiver::{Mood, Nature};
+use crate::stage::{seconds, stage};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
 use posthaste_actors::settings::Rate;
@@ -80,6 +81,27 @@ fn a_limit_holds_where_answers_take_seconds() {
     // A slot is taken for the span and the call: 20 in about 2.3 seconds.
     let arrived = world.model.arrivals[&limited].len();
     assert!(arrived > 350, "{arrived}");
+}
+
+#[test]
+fn a_limit_that_comes_by_a_reload_counts_what_went_before_it() {
+    let nature = Nature::always(Mood::Accepts, 0.0);
+    let (mut world, ids) = stage(vec![nature], seconds(10), Sabotage::None, |_, _| {});
+    let id = ids[0];
+    world.open();
+    world.record_each(seconds(0), Duration::from_millis(5), 100, &ids);
+    let reload = Duration::from_millis(600);
+    world.at(reload, None, move |world| {
+        world.lane(id).terms.rate = Some(LIMIT);
+        let roster = world.roster();
+        world.tell_now(vec![Input::Roster(roster)]);
+        world.record_for(vec![vec![id]; 100]);
+    });
+    world.run_well();
+    let begun = world.model.begun_at(id);
+    assert_eq!(begun.iter().filter(|at| **at < reload).count(), 100);
+    assert_eq!(begun.iter().filter(|at| (reload..reload + seconds(1)).contains(*at)).count(), 0);
+    assert!(begun.len() > 200 - LIMIT.calls as usize, "{}", begun.len());
 }
 
 #[test]
