@@ -72,7 +72,8 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Leases up to `want.count` due deliveries of a subscription, about `want.bytes` of payload (at least one).
     ///
-    /// Due retries come first, then what was never tried in the order of recording, but for [`Want::fresh_min`]. A paused, disabled or unlisted
+    /// Due retries come first, from the one that has been due the longest on by neighbourhood, then what was never tried in the
+    /// order of recording, but for [`Want::fresh_min`]. A paused, disabled or unlisted
     /// subscription gets none. A leased delivery is offered to nobody else until its lease ends: by
     /// [`Outbox::settle`], by running out, or with the process; what a person wants meanwhile ends none.
     ///

@@ -38,6 +38,9 @@ pub(crate) struct Account {
     order: Option<Box<Order>>,
 }
 
+/// How many neighbours of a due retry are looked at, due or not.
+const NEAR_MAX: usize = 1_024;
+
 /// A delivery that waits for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -193,7 +196,7 @@ impl Account {
         }
     }
 
-    /// Takes due deliveries out: retries by time, then what was never tried, by sequence, or both in turn. Where they go by
+    /// Takes due deliveries out: retries, then what was never tried, by sequence, or both in turn. Where they go by
     /// key, only the first of each line, and with its line.
     pub(super) fn take_due(&mut self, part: Part, now: u64) -> Vec<(u64, Option<Waiting>, Option<Line>)> {
         if let Some(order) = &mut self.order {
@@ -204,18 +207,28 @@ impl Account {
                 .collect();
         }
         let retries_max = part.retries_max(usize::try_from(self.fresh_count).unwrap_or(usize::MAX));
-        let mut retries = Vec::new();
-        while retries.len() < retries_max
-            && let Some((_, sequence)) = self.due.first().copied().filter(|(due, _)| *due <= now)
-        {
-            self.due.pop_first();
-            retries.push((sequence, self.waiting.remove(&sequence), None));
-        }
+        let retries = self.take_retries(retries_max, now);
         let fresh: Vec<u64> = self.fresh.iter().take(part.count - retries.len()).collect();
         if let (Some(first), Some(last)) = (fresh.first(), fresh.last()) {
             self.fresh_count -= self.fresh.remove_range(*first..=*last);
         }
         part.in_turn(retries, fresh.into_iter().map(|sequence| (sequence, None, None)).collect())
+    }
+
+    /// Takes up to `count` due retries out: the one that has been due the longest, then those due that were recorded
+    /// behind it, and so on. Neighbours lie in one generation, so that a long backlog is read generation by generation.
+    fn take_retries(&mut self, count: usize, now: u64) -> Vec<(u64, Option<Waiting>, Option<Line>)> {
+        let mut retries = Vec::new();
+        while retries.len() < count
+            && let Some((_, oldest)) = self.due.first().copied().filter(|(due, _)| *due <= now)
+        {
+            let near = self.waiting.range(oldest..).take(NEAR_MAX).filter(|(_, waiting)| waiting.due <= now);
+            let near: Vec<u64> = near.take(count - retries.len()).map(|(sequence, _)| *sequence).collect();
+            for sequence in near {
+                retries.push((sequence, self.take_first(sequence), None));
+            }
+        }
+        retries
     }
 
     /// Takes one out that left its line already.
@@ -251,5 +264,29 @@ impl Account {
         let mut fresh = self.fresh.iter();
         fresh.advance_to(first);
         owed.extend(fresh.take_while(|sequence| *sequence <= last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_retries_are_taken_by_neighbourhood_however_their_times_are_mixed() {
+        let mut account = Account::new("a".into(), 1_000_000);
+        let waiting = |due| Waiting { due, progress: Progress::default() };
+        for sequence in 0..10_000_u64 {
+            // Every hundredth is due later; the others became due in a mixed order, the first of all in the middle.
+            let due =
+                if sequence % 100 == 7 { 5_000 } else { (sequence * 7_919 + 1) % 1_000 + u64::from(sequence != 5_000) };
+            account.put_waiting(sequence, waiting(due), None);
+        }
+        let oldest = account.due.first().unwrap().1;
+        let taken = account.take_due(Part { count: 500, fresh_min: 0 }, 1_001);
+        let sequences: Vec<u64> = taken.iter().map(|(sequence, ..)| *sequence).collect();
+        assert_eq!((sequences.len(), sequences[0]), (500, oldest));
+        assert!(sequences.is_sorted() && sequences[499] < oldest + 600, "{sequences:?}");
+        assert!(sequences.iter().all(|sequence| sequence % 100 != 7), "what is not due stays");
+        assert_eq!(account.due.len(), account.waiting.len());
     }
 }
