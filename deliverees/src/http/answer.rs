@@ -126,7 +126,10 @@ impl Reader {
             let Some(Live { body, connection }) = live else { return Poll::Ready(Ok(())) };
             // Where the connection has ended, the body below knows it.
             connection.drive(cx);
-            match ready!(Pin::new(body).poll_frame(cx)) {
+            let frame = Pin::new(body).poll_frame(cx);
+            // Whoever leaves a stream while something comes had enough; the connection is no worse for that.
+            connection.answered(frame.is_ready());
+            match ready!(frame) {
                 Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
                     let failure = Failure::reading(&error);
@@ -135,8 +138,7 @@ impl Reader {
                     return Poll::Ready(Err(io::Error::other(text.trim_start_matches("body: ").to_owned())));
                 }
                 None => {
-                    if let Some(mut live) = live.take() {
-                        live.connection.answered();
+                    if let Some(live) = live.take() {
                         self.pool.put(self.target.origin(), live.connection);
                     }
                 }
