@@ -1,7 +1,8 @@
 //! Decides which addresses a delivery may be sent to.
 //!
 //! Refused is whatever the IANA special-purpose registries do not call globally reachable, multicast, a few addresses
-//! of clouds and old relays, and every IPv6 form that embeds a refused IPv4 address. The operator opens networks with
+//! of clouds and old relays, and the IPv6 forms that embed a refused IPv4 address as far as they can be told from
+//! ordinary addresses (`refused_embedding` says how far). The operator opens networks with
 //! `[network] allow_networks`, closes others with `deny_networks`, and may name the only `ports`.
 //!
 //! Pure: it sees addresses only. The connector asks it for every socket that it is about to open, after resolution and
@@ -74,7 +75,7 @@ impl Guard {
 
     /// The same, which lets none of these networks through, whatever else it allows.
     ///
-    /// An IPv4 network closes every IPv6 form that embeds one of its addresses too.
+    /// An IPv4 network closes the IPv6 forms that embed one of its addresses too, as far as they can be told.
     #[must_use]
     pub fn denying(self, networks: Vec<IpNet>) -> Self {
         Self { deny: networks, ..self }
@@ -189,9 +190,12 @@ fn refused_network(address: Ipv6Addr) -> Option<&'static str> {
 /// The forms that embed an IPv4 address under a prefix of anybody's: ISATAP (RFC 5214), and NAT64 and SIIT (RFC 6052)
 /// with prefixes of 32, 40, 48, 56, 64 and 96 bits.
 ///
-/// The latter are only told from other addresses by the bits that RFC 6052 wants to be zero: the octet from bit 64 and
-/// all behind the address. The embedded 0.0.0.0/8 is left out: it is what short ordinary addresses such as `2001:4860::8888`
-/// look like, and no translator passes it on.
+/// The latter are only told from other addresses by the octet from bit 64, which RFC 6052 wants to be zero, and by what
+/// lies behind it. So three kinds pass, since ordinary addresses look the same and would be refused by the many: the
+/// embedded 0.0.0.0/8 (`2001:4860::8888`), which no translator passes on; under a prefix of 32 to 56 bits one whose octets
+/// behind bit 64 are all zero, where a suffix that is not zero follows (`2a01:4f8:10a::2`), though translators ignore
+/// suffixes; and under one of 96 bits an interface identifier that was made of a hardware address (`ff:fe` in its middle),
+/// which would lead to 254.0.0.0/8, where nobody is.
 fn refused_embedding(address: Ipv6Addr) -> Option<&'static str> {
     if isatap(address).is_some_and(|v4| refused_v4(v4).is_some()) {
         return Some("ISATAP to a refused IPv4 address");
@@ -209,20 +213,22 @@ fn isatap(address: Ipv6Addr) -> Option<Ipv4Addr> {
 /// What RFC 6052 would read an address as, under a prefix of each length.
 fn translated(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let o = address.octets();
-    let zero = |from: usize| o[from..].iter().all(|b| *b == 0);
+    // Whether a part of the address lies behind bit 64, up to there, or else nothing but zeros follows.
+    let told = |end: usize| o[9..end].iter().any(|b| *b != 0) || o[end..].iter().all(|b| *b == 0);
+    let of_hardware = (o[11], o[12]) == (0xff, 0xfe);
     let embedded = [
-        (zero(9), [o[4], o[5], o[6], o[7]]),
-        (zero(10), [o[5], o[6], o[7], o[9]]),
-        (zero(11), [o[6], o[7], o[9], o[10]]),
-        (zero(12), [o[7], o[9], o[10], o[11]]),
-        (zero(13), [o[9], o[10], o[11], o[12]]),
-        // Under a /96 the four octets before the address belong to the prefix; translators leave them zero, or end
-        // them in `ffff:0` as SIIT does.
-        (matches!(o[8..12], [0, 0, 0, 0] | [0xff, 0xff, 0, 0]), [o[12], o[13], o[14], o[15]]),
+        (told(9), [o[4], o[5], o[6], o[7]]),
+        (told(10), [o[5], o[6], o[7], o[9]]),
+        (told(11), [o[6], o[7], o[9], o[10]]),
+        (told(12), [o[7], o[9], o[10], o[11]]),
+        (true, [o[9], o[10], o[11], o[12]]),
+        // Under a /96 what is before the address belongs to the prefix.
+        (!of_hardware, [o[12], o[13], o[14], o[15]]),
     ];
-    let octet_is_zero = move |i: usize| o[8] == 0 || i == 5;
-    let read = embedded.map(|(form, v4)| form.then(|| Ipv4Addr::from(v4)));
-    read.into_iter().enumerate().filter(move |(i, _)| octet_is_zero(*i)).filter_map(|(_, v4)| v4)
+    // SIIT ends a prefix of 96 bits in `ffff:0` (RFC 2765).
+    let siit = (o[8..12] == [0xff, 0xff, 0, 0]).then(|| [o[12], o[13], o[14], o[15]]);
+    let read = embedded.into_iter().filter(move |(form, _)| o[8] == 0 && *form).map(|(_, v4)| v4);
+    read.chain(siit).map(Ipv4Addr::from)
 }
 
 /// Every IPv4 address that an IPv6 one may lead to.
@@ -329,6 +335,13 @@ mod tests {
             "2a00:1450:1:2::169.254.169.254",
             "2a00:1450:1:2:ffff:0:192.168.0.1",
             "2a00:1450::ac10:1",
+            // Whatever the rest of a /96 is, and whatever suffix translators ignore.
+            "2001:67c:2b0:db32:0:1:a9fe:a9fe",
+            "2a00:1450:1:2:34:5678:7f00:1",
+            "2a00:1450:1:2:7f:0:100:1",
+            "2a00:1450:1:27f:0:1:8000:1",
+            "2a00:1450:1:7f00:0:100:1:1",
+            "2a00:1450:17f:0:1::1",
         ] {
             assert!(refused(text), "{text}");
         }
@@ -365,6 +378,11 @@ mod tests {
             "2a00:1450::5efe:8.8.8.8",
             "2a00:1450:1:2::8.8.8.8",
             "2400:cb00:2048:1::c629:d7a2",
+            "2a01:4f8:10a:1234::2",
+            "2600:1f18:e0ff:a00::1",
+            "2a01:4f8:1:20a::2",
+            "2001:4802:7801:102:be76:4eff:fe20:789b",
+            "2a00:1450:1:2:42:acff:fe11:2",
         ] {
             assert!(!refused(text), "{text}");
         }

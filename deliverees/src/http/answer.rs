@@ -126,10 +126,10 @@ impl Reader {
             let Some(Live { body, connection }) = live else { return Poll::Ready(Ok(())) };
             // Where the connection has ended, the body below knows it.
             connection.drive(cx);
-            connection.answered(false);
-            let frame = ready!(Pin::new(body).poll_frame(cx));
-            connection.answered(true);
-            match frame {
+            let frame = Pin::new(body).poll_frame(cx);
+            // Whoever leaves a stream while something comes had enough; the connection is no worse for that.
+            connection.answered(frame.is_ready());
+            match ready!(frame) {
                 Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {
                     let failure = Failure::reading(&error);

@@ -150,7 +150,11 @@ fn certificate(error: &CertificateError) -> String {
             let names = if names.is_empty() { "no host".to_owned() } else { names.join(", ") };
             format!("the certificate is for another host: not for {}, but {names}", expected.to_str())
         }
-        CertificateError::BadSignature => "the certificate is not signed by the authority that it names".to_owned(),
+        // As from an unknown authority that has the name of a trusted one.
+        CertificateError::BadSignature => {
+            "the certificate is not signed by the authority that it names, or by one of that name that is not trusted"
+                .to_owned()
+        }
         CertificateError::Other(OtherError(other)) => other.to_string(),
         error => format!("the certificate is not accepted: {error}"),
     }

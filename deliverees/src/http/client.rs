@@ -41,16 +41,11 @@ impl Client {
         let mut tries = 1;
         loop {
             progress.at(Stage::Queueing);
-            let (mut connection, fresh) = match self.pool.way(target.origin()).await {
+            let way = self.pool.way(target.origin()).await;
+            let way = way.map_err(|after| Failure::late(Stage::Queueing, after, "the most of a wait for one", true))?;
+            let (mut connection, fresh) = match way {
                 Way::Kept(connection) => (connection, false),
-                Way::Dial(dial) => {
-                    // Waiting for who dials already is waiting for the endpoint.
-                    progress.at(Stage::Connecting);
-                    match self.pool.in_turn(target.origin(), dial).await {
-                        Way::Kept(connection) => (connection, false),
-                        Way::Dial(dial) => (self.open(target, dial, progress).await?, true),
-                    }
-                }
+                Way::Dial(dial) => self.open(target, dial, progress).await?,
             };
             progress.address(connection.address());
             progress.at(Stage::Answering);
@@ -84,12 +79,20 @@ impl Client {
         })
     }
 
-    /// Opens a connection before its own deadline.
-    async fn open(&self, target: &Target, dial: Dial, progress: &Progress) -> Result<Connection, Failure> {
+    /// Opens a connection before its own deadline, unless one that others dial can be shared; and whether it is fresh.
+    async fn open(&self, target: &Target, dial: Dial, progress: &Progress) -> Result<(Connection, bool), Failure> {
         let began = Instant::now();
         let within = target.wire().connect_timeout;
-        timeout(within, self.connect(target, dial, progress)).await.unwrap_or_else(|_| {
-            Err(Failure::late(progress.stage(), began.elapsed(), "connect_timeout", self.connector.resolves()))
+        // Waiting for who dials already is waiting for the endpoint.
+        progress.at(Stage::Connecting);
+        let opened = async {
+            match self.pool.in_turn(target.origin(), dial).await {
+                Way::Kept(connection) => Ok((connection, false)),
+                Way::Dial(dial) => Ok((self.connect(target, dial, progress).await?, true)),
+            }
+        };
+        timeout(within, opened).await.unwrap_or_else(|_| {
+            Err(Failure::late(progress.stage(), began.elapsed(), "connect_timeout", self.connector.blames(target)))
         })
     }
 

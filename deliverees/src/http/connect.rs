@@ -2,12 +2,13 @@
 
 use super::certificate::words;
 use super::resolve::{Resolve, ResolveError};
-use super::target::Origin;
+use super::target::{Origin, Target, plain};
 use super::tls::{HTTP_2, Tls, server_name};
 use super::{Failure, Progress, Stage};
 use crate::guard::{Guard, Refused};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use rustix::io::Errno;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -62,16 +63,16 @@ impl Connector {
         }
         progress.at(Stage::Handshaking);
         let name = server_name(&origin.host).map_err(Failure::Tls)?;
-        let tls = self.tls.connector(origin.trust.as_deref()).map_err(Failure::Tls)?;
+        let tls = self.tls.connector(origin.trust.as_deref())?;
         let stream = tls.connect(name, socket).await.map_err(|e| Failure::Tls(words(&e)))?;
         progress.done();
         let http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         Ok(Opened { stream: Box::new(stream), http_2, address })
     }
 
-    /// Whether names resolve at the moment.
-    pub(super) fn resolves(&self) -> bool {
-        self.resolver.works()
+    /// Whether it is the name's own fault that it has not resolved by now.
+    pub(super) fn blames(&self, target: &Target) -> bool {
+        self.resolver.blames(target.name())
     }
 
     async fn addresses(&self, origin: &Origin, progress: &Progress) -> Result<Vec<IpAddr>, Failure> {
@@ -80,7 +81,7 @@ impl Connector {
         }
         let Host::Domain(name) = &origin.host else { return Ok(Vec::new()) };
         progress.at(Stage::Resolving);
-        let found = self.resolver.resolve(name.trim_end_matches('.')).await.map_err(|error| match error {
+        let found = self.resolver.resolve(plain(name)).await.map_err(|error| match error {
             ResolveError::Name(words) => Failure::Name(words),
             ResolveError::Resolver(words) => Failure::Resolver(words),
         })?;
@@ -166,7 +167,7 @@ impl Failures {
             all.extend((!refused.is_empty()).then(|| format!("refused {refused}")));
             all.join("; ")
         };
-        if self.failed.iter().any(|(_, error)| is_ours(error)) {
+        if self.failed.iter().any(|(to, error)| is_ours(*to, error)) {
             Failure::Exhausted(words)
         } else {
             Failure::Connect(words)
@@ -174,9 +175,11 @@ impl Failures {
     }
 }
 
-/// ENFILE and EMFILE: no descriptor left, in the system or in this process; ENOMEM: no memory. The same numbers everywhere.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(12 | 23 | 24))
+/// Whether this machine had no descriptor, memory, buffer or port left. That there is no address to dial from says so of
+/// IPv4 only: of IPv6 it is what a machine without IPv6 says.
+fn is_ours(to: SocketAddr, error: &io::Error) -> bool {
+    let exhausted = [Errno::NFILE, Errno::MFILE, Errno::NOMEM, Errno::NOBUFS];
+    Errno::from_io_error(error).is_some_and(|e| exhausted.contains(&e) || e == Errno::ADDRNOTAVAIL && to.is_ipv4())
 }
 
 /// Puts addresses of the two families in turns, beginning with the first one's, so that a family that leads nowhere
@@ -208,10 +211,12 @@ mod tests {
 
     #[test]
     fn no_descriptor_left_is_our_own_fault() {
-        for (number, ours) in [(12, true), (23, true), (24, true), (111, false)] {
-            let at = SocketAddr::from(([127, 0, 0, 1], 80));
-            let failures = Failures { failed: vec![(at, io::Error::from_raw_os_error(number))], refused: Vec::new() };
-            assert_eq!(failures.told().is_ours(), ours);
+        let (four, six) = (SocketAddr::from(([127, 0, 0, 1], 80)), SocketAddr::from(([0; 16], 80)));
+        let both = [Errno::NOMEM, Errno::NFILE, Errno::MFILE, Errno::NOBUFS].map(|errno| (errno, [true, true]));
+        let others = [(Errno::ADDRNOTAVAIL, [true, false]), (Errno::CONNREFUSED, [false, false])];
+        for (errno, ours) in both.into_iter().chain(others) {
+            let told = [four, six].map(|at| Failures { failed: vec![(at, errno.into())], refused: Vec::new() }.told());
+            assert_eq!(told.map(|failure| failure.is_ours()), ours, "{errno:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! One connection: HTTP/1.1, which serves one request at a time, or a stream of a shared HTTP/2 connection.
 //!
 //! An HTTP/1.1 connection has no task of its own: whoever uses it drives it, and dropping it closes its socket at once.
-//! An HTTP/2 connection is driven by a task that ends with the last who holds it; dropping a stream resets it.
+//! An HTTP/2 connection is driven by tasks that end with the last who holds it, whatever the other side does or leaves;
+//! dropping a stream resets it.
 
 use super::Failure;
 use super::connect::{Opened, Stream};
@@ -10,15 +11,16 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::task::{AbortHandle, unconstrained};
+use tokio::task::{JoinSet, unconstrained};
 
 /// The whole head of an answer, and what is read ahead of an HTTP/1.1 body.
 pub(super) const HEAD_MAX: u32 = 64 * 1024;
@@ -71,11 +73,11 @@ impl Connection {
         }
     }
 
-    /// Notes whether something came since something was waited for: what is dropped before that was given up at a
-    /// deadline, perhaps since nobody is there any more.
-    pub(super) const fn answered(&mut self, came: bool) {
+    /// Notes whether the answer came as far as it was asked for: what is dropped without that was given up at a deadline,
+    /// perhaps since nobody is there any more.
+    pub(super) const fn answered(&mut self, so_far: bool) {
         if let Self::Share(share) = self {
-            share.answered = came;
+            share.answered = so_far;
         }
     }
 
@@ -150,13 +152,50 @@ pub(super) struct Shared {
     taken: Arc<AtomicUsize>,
     // Somebody got no whole answer on it: perhaps nobody is there any more.
     doubted: AtomicBool,
-    driver: AbortHandle,
+    tasks: Tasks,
     slot: Slot,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.driver.abort();
+        // Left to themselves they would keep the socket until the other side has read what is still to be written to it,
+        // and it may never do that.
+        self.tasks.end();
+    }
+}
+
+/// Whatever runs for one HTTP/2 connection: hyper gives the socket and each request's body to tasks of their own. Clones
+/// are the same.
+#[derive(Clone)]
+struct Tasks(Arc<Mutex<Option<JoinSet<()>>>>);
+
+impl Tasks {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Some(JoinSet::new()))))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // None: it is over, and what was still to be begun too.
+        if let Some(tasks) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(task);
+        }
+    }
+
+    /// Ends all of them, and with them the connection.
+    fn end(&self) {
+        let tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(tasks);
+    }
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        self.spawn(async move { drop(task.await) });
     }
 }
 
@@ -164,7 +203,8 @@ impl Shared {
     /// Speaks HTTP/2 over a fresh connection; nothing but its preface is sent.
     pub(super) async fn new(opened: Opened, slot: Slot) -> hyper::Result<Self> {
         let Opened { stream, address, .. } = opened;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let tasks = Tasks::new();
+        let mut builder = http2::Builder::new(tasks.clone());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -176,14 +216,14 @@ impl Shared {
         let (sender, mut driver) = builder.handshake(TokioIo::new(stream)).await?;
         let taken = Arc::new(AtomicUsize::new(STREAMS_MAX));
         let told = Arc::clone(&taken);
-        let driver = tokio::spawn(poll_fn(move |cx| {
+        tasks.spawn(poll_fn(move |cx| {
             let ended = Pin::new(&mut driver).poll(cx);
             told.store(driver.current_max_send_streams(), Ordering::Relaxed);
             // Each request is told its own error.
             ended.map(|_| ())
         }));
         let (streams, doubted) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Ok(Self { sender, address, streams, taken, doubted, driver: driver.abort_handle(), slot })
+        Ok(Self { sender, address, streams, taken, doubted, tasks, slot })
     }
 
     /// Whether further requests can be sent on it, now or once others are done.

@@ -27,6 +27,8 @@ const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 const FILES_EVERY: Duration = Duration::from_secs(5);
 /// How long the second family is waited for once the first has addresses (RFC 8305 section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// The same where the first says that there is no such name: some servers say so of a family that they do not know.
+const UNKNOWN_DELAY: Duration = Duration::from_secs(2);
 /// How long an answer may be kept that lacks a family which came too late.
 const PARTIAL_KEPT: Duration = Duration::from_secs(30);
 
@@ -46,6 +48,8 @@ pub(super) struct Found {
 pub(super) enum Silence {
     /// A name server says so, or the name can not be one. `holds`: how long that is so, where it was said.
     Name { words: String, holds: Option<Duration>, asked: bool },
+    /// A name server says that it failed, which may be the fault of the name's own servers.
+    Failed(String),
     /// No name server says anything of use.
     Resolver(String),
     /// None was asked: too many names are being looked up.
@@ -187,8 +191,10 @@ async fn both(resolver: &TokioResolver, name: Name) -> Result<Found, Silence> {
     let four = pin!(async { read(resolver.ipv4_lookup(name.clone()).await) });
     let (six, four) = match select(six, four).await {
         Either::Left((six, four)) if six.is_ok() => (Some(six), timeout(RESOLUTION_DELAY, four).await.ok()),
+        Either::Left((six, four)) if is_unknown(&six) => (Some(six), timeout(UNKNOWN_DELAY, four).await.ok()),
         Either::Left((six, four)) => (Some(six), Some(four.await)),
         Either::Right((four, six)) if four.is_ok() => (timeout(RESOLUTION_DELAY, six).await.ok(), Some(four)),
+        Either::Right((four, six)) if is_unknown(&four) => (timeout(UNKNOWN_DELAY, six).await.ok(), Some(four)),
         Either::Right((four, six)) => (Some(six.await), Some(four)),
     };
     join(six, four)
@@ -198,25 +204,35 @@ async fn both(resolver: &TokioResolver, name: Name) -> Result<Found, Silence> {
 fn join(six: Option<Answer>, four: Option<Answer>) -> Result<Found, Silence> {
     let mut holds = if six.is_none() || four.is_none() { PARTIAL_KEPT } else { Duration::MAX };
     let (mut addresses, mut silences) = (Vec::new(), Vec::new());
-    for answer in [six, four].into_iter().flatten() {
+    for answer in [&six, &four].into_iter().flatten() {
         match answer {
             Ok((found, ttl)) => {
-                holds = holds.min(ttl);
+                holds = holds.min(*ttl);
                 addresses.extend(found);
             }
-            Err(silence) => silences.push(silence),
+            Err(silence) => silences.push(silence.clone()),
         }
     }
     if !addresses.is_empty() {
         return Ok(Found { addresses, holds, asked: true });
     }
-    // A family without an answer may have had the address.
+    // That there is no such name is said of both families (RFC 8020); otherwise one without an answer may have had the
+    // address.
+    if let Some(Err(unknown)) = [&six, &four].into_iter().flatten().find(|answer| is_unknown(answer)) {
+        return Err(unknown.clone());
+    }
     let nothing = || Silence::Name { words: NO_ADDRESS.into(), holds: None, asked: true };
-    let worst = silences.iter().find(|s| matches!(s, Silence::Resolver(_))).or(silences.first());
+    let worst = silences.iter().find(|s| matches!(s, Silence::Resolver(_) | Silence::Failed(_))).or(silences.first());
     Err(worst.cloned().unwrap_or_else(nothing))
 }
 
 const NO_ADDRESS: &str = "the name has no address";
+const NO_SUCH_NAME: &str = "there is no such name";
+
+/// Whether a name server says that there is no such name.
+fn is_unknown(answer: &Answer) -> bool {
+    matches!(answer, Err(Silence::Name { words, .. }) if words == NO_SUCH_NAME)
+}
 
 fn read(answer: Result<Lookup, NetError>) -> Answer {
     let error = match answer {
@@ -232,11 +248,11 @@ fn read(answer: Result<Lookup, NetError>) -> Answer {
     };
     Err(match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
-            let words = if none.response_code == ResponseCode::NXDomain { "there is no such name" } else { NO_ADDRESS };
+            let words = if none.response_code == ResponseCode::NXDomain { NO_SUCH_NAME } else { NO_ADDRESS };
             let holds = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
             Silence::Name { words: words.into(), holds, asked: true }
         }
-        NetError::Dns(DnsError::ResponseCode(code)) => Silence::Resolver(format!("the name server answered: {code}")),
+        NetError::Dns(DnsError::ResponseCode(code)) => Silence::Failed(format!("the name server answered: {code}")),
         NetError::Timeout => Silence::Resolver("no answer from a name server".into()),
         error => Silence::Resolver(format!("the name servers can not be asked: {error}")),
     })

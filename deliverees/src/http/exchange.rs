@@ -3,11 +3,12 @@
 //! What an answer means is left to each kind; what every receiver says in the same way is read here: `Retry-After`, and
 //! the statuses that concern the whole subscription.
 
-use super::{Enough, Failure, Http, Outgoing, Stage};
+use super::{Enough, Failure, Http, Outgoing, Stage, Target};
 use bytes::Bytes;
 use posthaste_events::outcome::{ANSWER_KEPT_MAX, Trace};
 use posthaste_events::retry::RETRY_AFTER_MAX;
 use posthaste_events::{Signal, Timestamp};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
@@ -109,12 +110,12 @@ pub fn signal(status: u16, wait: Option<Duration>) -> Option<Signal> {
 impl Http {
     /// Sends one POST and reads its answer into `seen`; whatever is not there at the deadline is left.
     pub async fn exchange(&self, outgoing: Outgoing, mut seen: Seen, deadline: Instant) -> (Seen, End) {
-        let (began, progress) = (Instant::now(), outgoing.progress.clone());
+        let (began, progress, target) = (Instant::now(), outgoing.progress.clone(), Arc::clone(&outgoing.target));
         let end = match timeout_at(deadline, self.read(outgoing, &mut seen)).await {
             Ok(Ok(())) => End::Complete,
             Ok(Err(failure)) if failure.is_ours() => End::Ours(failure.to_string()),
             Ok(Err(failure)) => End::Failed(failure.to_string()),
-            Err(_) => self.timed_out(&seen, progress.stage(), began.elapsed()),
+            Err(_) => self.timed_out(&seen, &target, progress.stage(), began.elapsed()),
         };
         seen.trace = progress.trace();
         (seen, end)
@@ -128,14 +129,14 @@ impl Http {
     }
 
     /// The end of an exchange that its deadline cut off.
-    fn timed_out(&self, seen: &Seen, stage: Stage, after: Duration) -> End {
+    fn timed_out(&self, seen: &Seen, target: &Target, stage: Stage, after: Duration) -> End {
         if seen.status.is_some() {
             return End::Failed(format!(
                 "timeout: the answer was not complete within {} ms (timeout)",
                 after.as_millis()
             ));
         }
-        let failure = Failure::late(stage, after, "timeout", self.resolver_works());
+        let failure = Failure::late(stage, after, "timeout", self.resolver.blames(target.name()));
         if failure.is_ours() { End::Ours(failure.to_string()) } else { End::Failed(failure.to_string()) }
     }
 }

@@ -26,6 +26,9 @@ pub enum Failure {
     /// The TLS handshake failed.
     #[error("tls: {0}")]
     Tls(String),
+    /// The system's authorities can not be read: ours.
+    #[error("tls: {0}")]
+    Authorities(String),
     /// No socket can be opened on this machine at the moment: ours.
     #[error("connect: {0}")]
     Exhausted(String),
@@ -53,7 +56,7 @@ impl Failure {
     /// Whether it is for a reason of our own, not the endpoint's.
     #[must_use]
     pub const fn is_ours(&self) -> bool {
-        matches!(self, Self::Resolver(_) | Self::Exhausted(_) | Self::Delayed(_))
+        matches!(self, Self::Resolver(_) | Self::Authorities(_) | Self::Exhausted(_) | Self::Delayed(_))
     }
 
     /// What surf gives back: one of ours, as it was raised in the client.
@@ -61,12 +64,12 @@ impl Failure {
         error.downcast::<Self>().unwrap_or_else(|other| Self::Request(other.to_string()))
     }
 
-    /// What was not there in time, and by which setting. Whoever waits for a connection to become free, or for a resolver
-    /// that does not work at all (`resolves`), waits for us.
-    pub(super) fn late(stage: Stage, after: Duration, setting: &str, resolves: bool) -> Self {
+    /// What was not there in time, and by which setting. Whoever waits for a connection to become free, or for a look-up
+    /// where the name is not to blame (`blames`), waits for us.
+    pub(super) fn late(stage: Stage, after: Duration, setting: &str, blames: bool) -> Self {
         let (what, ours) = match stage {
             Stage::Queueing => ("no connection became free", true),
-            Stage::Resolving => ("the name did not resolve", !resolves),
+            Stage::Resolving => ("the name did not resolve", !blames),
             Stage::Connecting => ("no connection", false),
             Stage::Handshaking => ("no TLS handshake", false),
             Stage::Answering => ("no answer", false),

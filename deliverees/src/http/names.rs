@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -26,11 +26,28 @@ const ADDRESSES_KEPT_MAX: Duration = Duration::from_secs(300);
 /// How long it is kept that a name has no address, at most, and where its zone does not say how long (RFC 2308).
 const NOTHING_KEPT_MAX: Duration = Duration::from_secs(30);
 const NOTHING_KEPT: Duration = Duration::from_secs(5);
-/// A resolver that answered for some name so recently works: what fails then is the name.
+/// How long name servers must have been asked for a name that waited for room, until it is blamed for their silence.
+const FAIR_TIME: Duration = Duration::from_secs(1);
+/// A resolver that answered for some name so recently works: what it says that failed is the name.
 const WORKS_FOR: Duration = Duration::from_secs(30);
 
 type Answer = Result<Vec<IpAddr>, ResolveError>;
 type Lookup = Shared<BoxFuture<'static, Answer>>;
+/// When name servers were asked; empty while the look-up waits for room.
+type Asked = Arc<OnceLock<Began>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Began {
+    since: Instant,
+    waited: bool,
+}
+
+impl Began {
+    /// Whether the name has had its time, however little of it was left after a wait for room.
+    fn fairly(&self) -> bool {
+        !self.waited || self.since.elapsed() >= FAIR_TIME
+    }
+}
 
 /// Names as this machine is set up to resolve them: its hosts file, then its name servers, by their TTL. Cheap to clone;
 /// clones know the same.
@@ -49,7 +66,7 @@ struct System {
 #[derive(Default)]
 struct Known {
     kept: HashMap<String, Kept>,
-    under_way: HashMap<String, Lookup>,
+    under_way: HashMap<String, (Lookup, Asked)>,
     answered: Option<Instant>,
 }
 
@@ -89,12 +106,21 @@ impl Resolve for SystemResolver {
             return std::future::ready(kept.answer.clone()).boxed();
         }
         // One that has ended and stands there still was stopped in its middle.
-        if let Some(lookup) = known.under_way.get(name).filter(|lookup| lookup.peek().is_none()) {
+        if let Some((lookup, _)) = known.under_way.get(name).filter(|(lookup, _)| lookup.peek().is_none()) {
             return lookup.clone().boxed();
         }
-        let lookup = spawned(look_up(Arc::clone(&self.0), name.to_owned())).shared();
-        known.under_way.insert(name.to_owned(), lookup.clone());
+        let asked = Asked::default();
+        let lookup = spawned(look_up(Arc::clone(&self.0), name.to_owned(), Arc::clone(&asked))).shared();
+        known.under_way.insert(name.to_owned(), (lookup.clone(), asked));
         lookup.boxed()
+    }
+
+    fn blames(&self, name: &str) -> bool {
+        let known = self.0.known();
+        // One that has ended answers no less than whoever asks does.
+        let Some((_, asked)) = known.under_way.get(name) else { return known.works() };
+        // While it waits for room it waits for us.
+        asked.get().is_some_and(|asked| asked.fairly() && known.answered_since(asked.since))
     }
 
     fn works(&self) -> bool {
@@ -107,10 +133,12 @@ impl System {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, name: &str) -> Result<Found, Silence> {
+    async fn ask(&self, name: &str, asked: &Asked) -> Result<Found, Silence> {
+        let waited = self.room.available_permits() == 0;
         let busy = || Silence::Busy(format!("no room for another look-up within {} s", LOOKUP_TIME_MAX.as_secs()));
         let permit = timeout(LOOKUP_TIME_MAX, Arc::clone(&self.room).acquire_owned()).await;
         let _permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
+        asked.get_or_init(|| Began { since: Instant::now(), waited });
         let late = || Silence::Resolver(format!("no answer within {} s", LOOKUP_TIME_MAX.as_secs()));
         timeout(LOOKUP_TIME_MAX, self.dns.ask(name)).await.unwrap_or_else(|_| Err(late()))
     }
@@ -121,8 +149,13 @@ impl Known {
         self.answered.is_some_and(|at| at.elapsed() < WORKS_FOR)
     }
 
-    /// Takes note of what came of a look-up.
-    fn learn(&mut self, name: String, found: Result<Found, Silence>) -> Answer {
+    /// Whether some name found an answer since then.
+    fn answered_since(&self, then: Instant) -> bool {
+        self.answered.is_some_and(|at| at >= then)
+    }
+
+    /// Takes note of what came of a look-up, for which name servers were asked since `asked`.
+    fn learn(&mut self, name: String, asked: Instant, found: Result<Found, Silence>) -> Answer {
         self.under_way.remove(&name);
         if let Ok(Found { asked: true, .. }) | Err(Silence::Name { asked: true, .. }) = found {
             self.answered = Some(Instant::now());
@@ -133,12 +166,16 @@ impl Known {
                 (Err(ResolveError::Name(words)), holds.unwrap_or(NOTHING_KEPT).min(NOTHING_KEPT_MAX))
             }
             // A name server does not say whether it failed or the name's own servers
-            // did; that other names resolve tells.
-            Err(Silence::Resolver(words)) if self.works() => {
-                // Kept, so that names whose servers are silent do not take the room of others.
+            // did; that other names resolve tells. Where nobody said anything it must be since then: a
+            // name server that died just now worked before.
+            Err(Silence::Failed(words)) if self.works() => {
                 (Err(ResolveError::Name(format!("{words} (other names resolve)"))), NOTHING_KEPT)
             }
-            Err(Silence::Resolver(words) | Silence::Busy(words)) => {
+            Err(Silence::Resolver(words)) if self.answered_since(asked) => {
+                // Kept for long, so that names whose servers are silent do not take the room of others.
+                (Err(ResolveError::Name(format!("{words} (other names resolve)"))), NOTHING_KEPT_MAX)
+            }
+            Err(Silence::Failed(words) | Silence::Resolver(words) | Silence::Busy(words)) => {
                 (Err(ResolveError::Resolver(words)), Duration::ZERO)
             }
         };
@@ -171,9 +208,10 @@ fn spawned(lookup: impl Future<Output = Answer> + Send + 'static) -> BoxFuture<'
         .boxed()
 }
 
-async fn look_up(system: Arc<System>, name: String) -> Answer {
-    let found = system.ask(&name).await;
-    system.known().learn(name, found)
+async fn look_up(system: Arc<System>, name: String, asked: Asked) -> Answer {
+    let found = system.ask(&name, &asked).await;
+    let since = asked.get().map_or_else(Instant::now, |asked| asked.since);
+    system.known().learn(name, since, found)
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long a dial waits for the one before it to the same place, which may end in a connection for both.
 const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long a request may wait for a connection, whatever its timeout: it was signed before, and receivers take a
+/// signature for some minutes only.
+const QUEUE_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// The connections that are kept. Cheap to clone; clones are the same pool.
 #[derive(Clone)]
 pub(super) struct Pool {
@@ -52,6 +56,9 @@ struct Room {
     open: AtomicUsize,
     open_max: usize,
     freed: Notify,
+    // Who waits stands in line, so that nobody who comes later goes first; only the first of them looks.
+    waiting: AtomicUsize,
+    line: Turn<()>,
     // What it speaks over TLS, once that is known.
     speaks: AtomicU8,
     turn: Arc<Turn<()>>,
@@ -86,6 +93,33 @@ pub(super) enum Way {
     Dial(Dial),
 }
 
+/// What whoever looks for a way may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// Anything, once nobody waits.
+    Newcomer,
+    /// Anything: it is the first of those who wait.
+    First,
+    /// Take what is kept: it has leave to dial already.
+    NotDial,
+}
+
+/// One who stands in line.
+struct Waiting<'a>(&'a Room);
+
+impl<'a> Waiting<'a> {
+    fn new(room: &'a Room) -> Self {
+        room.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(room)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Leave to open a connection.
 pub(super) struct Dial {
     pub(super) slot: Slot,
@@ -99,16 +133,25 @@ impl Pool {
     }
 
     /// A connection that still stands, or leave to open one; waits where as many are open as may be.
-    pub(super) async fn way(&self, origin: &Origin) -> Way {
-        let room = match self.try_way(origin, true) {
-            (Some(way), _) => return way,
+    ///
+    /// # Errors
+    /// How long it waited in vain.
+    pub(super) async fn way(&self, origin: &Origin) -> Result<Way, Duration> {
+        let room = match self.try_way(origin, May::Newcomer) {
+            (Some(way), _) => return Ok(way),
             (None, room) => room,
         };
+        timeout(QUEUE_TIME_MAX, self.in_line(origin, &room)).await.map_err(|_| QUEUE_TIME_MAX)
+    }
+
+    async fn in_line(&self, origin: &Origin, room: &Room) -> Way {
+        let _waiting = Waiting::new(room);
+        let _first = room.line.lock().await;
         loop {
             let mut freed = pin!(room.freed.notified());
             // From here on nothing that becomes free is missed.
             freed.as_mut().enable();
-            if let (Some(way), _) = self.try_way(origin, true) {
+            if let (Some(way), _) = self.try_way(origin, May::First) {
                 return way;
             }
             freed.await;
@@ -124,23 +167,28 @@ impl Pool {
         }
         // One that hangs does not hold back the others for long.
         let turn = timeout(TURN_TIME_MAX, Arc::clone(&room.turn).lock_owned()).await.ok();
-        match self.try_way(origin, false) {
+        // Perhaps the one before it found that nothing can be shared.
+        let turn = turn.filter(|_| room.speaks.load(Ordering::Relaxed) != HTTP_1);
+        match self.try_way(origin, May::NotDial) {
             (Some(kept), _) => kept,
             (None, _) => Way::Dial(Dial { turn, ..dial }),
         }
     }
 
-    fn try_way(&self, origin: &Origin, dial: bool) -> (Option<Way>, Arc<Room>) {
+    fn try_way(&self, origin: &Origin, may: May) -> (Option<Way>, Arc<Room>) {
         loop {
             let (mut one, room) = {
                 let mut state = self.all.lock();
                 let State { places, kept, .. } = &mut *state;
                 let Some(place) = places.get_mut(origin) else { break };
+                if may == May::Newcomer && place.room.waiting.load(Ordering::Relaxed) > 0 {
+                    return (None, Arc::clone(&place.room));
+                }
                 if let Some(share) = place.share(kept) {
                     return (Some(Way::Kept(Connection::Share(share))), Arc::clone(&place.room));
                 }
                 let Some(idle) = place.idle.pop() else {
-                    let slot = if dial { place.room.slot() } else { None };
+                    let slot = if may == May::NotDial { None } else { place.room.slot() };
                     return (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), Arc::clone(&place.room));
                 };
                 *kept -= 1;
@@ -151,7 +199,7 @@ impl Pool {
             }
         }
         let room = self.place(origin);
-        let slot = if dial { room.slot() } else { None };
+        let slot = if may == May::NotDial { None } else { room.slot() };
         (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), room)
     }
 
@@ -214,6 +262,8 @@ impl Place {
             open: AtomicUsize::new(0),
             open_max,
             freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            line: Turn::new(()),
             speaks: AtomicU8::new(UNKNOWN),
             turn: Arc::default(),
         };
@@ -283,5 +333,48 @@ async fn sweep(pool: Weak<All>) {
             state.sweeping = false;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Target;
+    use futures_util::FutureExt as _;
+
+    fn of(url: &str, open_per_host_max: usize) -> (Pool, Target) {
+        (Pool::new(Bounds { open_per_host_max, ..Bounds::default() }), Target::parse(url).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_before_who_comes_later_and_not_for_ever() {
+        let (pool, target) = of("http://a.example/", 1);
+        let Ok(Way::Dial(open)) = pool.way(target.origin()).await else { panic!("no room") };
+        let (mut first, mut second) = (pin!(pool.way(target.origin())), pin!(pool.way(target.origin())));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        drop(open);
+        let mut newcomer = pin!(pool.way(target.origin()));
+        assert!(newcomer.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        let Some(Ok(Way::Dial(_open))) = first.now_or_never() else { panic!("the first did not go first") };
+        assert_eq!(second.await.err(), Some(QUEUE_TIME_MAX));
+        assert_eq!(newcomer.await.err(), Some(QUEUE_TIME_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_in_turn_once_it_is_known_that_nothing_can_be_shared() {
+        let (pool, target) = of("https://a.example/", 9);
+        let origin = target.origin();
+        let dial = async || match pool.way(origin).await {
+            Ok(Way::Dial(dial)) => dial,
+            _ => panic!("no room"),
+        };
+        let Way::Dial(first) = pool.in_turn(origin, dial().await).await else { panic!("nothing is kept") };
+        assert!(first.turn.is_some());
+        let mut second = pin!(pool.in_turn(origin, dial().await));
+        assert!(second.as_mut().now_or_never().is_none());
+        let (_slot, turn) = first.into_parts();
+        pool.opened(origin, None, turn);
+        let Way::Dial(second) = second.await else { panic!("nothing is kept") };
+        assert!(second.turn.is_none());
     }
 }

@@ -13,6 +13,12 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     fn works(&self) -> bool {
         true
     }
+
+    /// Whether `name` is itself at fault, where it was asked for and has found no answer by now. Default as
+    /// [`Resolve::works`].
+    fn blames(&self, _name: &str) -> bool {
+        self.works()
+    }
 }
 
 /// Why a name has no addresses.

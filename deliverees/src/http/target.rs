@@ -20,6 +20,11 @@ pub struct Target {
     wire: Wire,
 }
 
+/// A name as it is looked up: without the dot that may end it.
+pub(super) fn plain(name: &str) -> &str {
+    name.trim_end_matches('.')
+}
+
 /// What connections are kept by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
@@ -96,6 +101,11 @@ impl Target {
         self.origin.trust = wire.trust.clone().filter(|_| self.origin.tls);
         self.wire = wire;
         self
+    }
+
+    /// The name that is looked up for it; empty where it has an address in place of one.
+    pub(super) fn name(&self) -> &str {
+        if let Host::Domain(name) = &self.origin.host { plain(name) } else { "" }
     }
 
     /// How it is reached.

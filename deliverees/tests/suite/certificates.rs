@@ -73,7 +73,7 @@ async fn each_bad_certificate_is_refused_and_named() {
             "an authority of the same name",
             namesake.certify(|_| {}),
             "receiver.test",
-            "tls: the certificate is not signed by the authority that it names",
+            "tls: the certificate is not signed by the authority that it names, or by one of that name that is not trusted",
         ),
         (
             "self-signed",

@@ -16,7 +16,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
 /// The timeout of these webhooks (1 s) and the second that an end may take.
@@ -151,7 +151,7 @@ async fn an_idle_shared_connection_is_closed_when_its_time_is_over() {
             let answer = frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200);
             wire.write_all(&answer).await.unwrap();
             let mut rest = Vec::new();
-            let _ = tokio::io::AsyncReadExt::read_to_end(&mut wire, &mut rest).await;
+            let _ = wire.read_to_end(&mut rest).await;
             ended.map(|ended| ended.send(()));
         }
     })
@@ -404,4 +404,48 @@ async fn a_receiver_that_opens_no_window_ends_in_time() {
     let large = vec![delivery(1, 1, vec![b'x'; 1 << 20])];
     let reported = timeout(BOUND, deliver(&webhook(&bench, &receiver, &authority), large)).await.unwrap();
     assert!(reported.error().starts_with("timeout: no answer"), "{reported:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_is_closed_though_nobody_reads_what_was_sent_on_it() {
+    let authority = Authority::new();
+    let (closed, attempts) = (Arc::new(AtomicUsize::new(0)), 3);
+    let counted = Arc::clone(&closed);
+    let receiver = secured(authority.certify(|_| {}).acceptor(&["h2"]), move |mut wire, _| {
+        let closed = Arc::clone(&counted);
+        async move {
+            let mut preface = [0; 24];
+            wire.read_exact(&mut preface).await.unwrap();
+            // Windows for all of the body (RFC 9113 section 6.9.1), and from here on nothing is read.
+            let most = 0x7fff_ffff_u32;
+            let settings = frame(SETTINGS, 0, 0, &[&[0, 4][..], &most.to_be_bytes()].concat());
+            let window = frame(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes());
+            let _ = wire.write_all(&[settings, window].concat()).await;
+            for _ in 0..2_000 {
+                // Whoever is gone refuses it.
+                let said = wire.write_all(&frame(PING, 0, 0, &[0; 8])).await;
+                if said.is_err() || wire.flush().await.is_err() {
+                    closed.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    })
+    .await;
+    let bounds = Bounds { idle_time_max: Duration::from_millis(50), ..Bounds::default() };
+    let bench = Bench::with(Parts { guard: loopback(), bounds, ..Parts::default() });
+    let webhook = webhook(&bench, &receiver, &authority);
+    for _ in 0..attempts {
+        let large = vec![delivery(1, 1, vec![b'x'; 16 << 20])];
+        let reported = timeout(BOUND, deliver(&webhook, large)).await.unwrap();
+        assert!(reported.error().starts_with("timeout: no answer"), "{reported:?}");
+    }
+    assert_eq!(receiver.connections(), attempts);
+    let all = async {
+        while closed.load(Ordering::SeqCst) < attempts {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(4), all).await.is_ok(), "open still: all but {closed:?}");
 }

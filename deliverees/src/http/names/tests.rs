@@ -201,7 +201,7 @@ async fn what_is_kept_is_bounded() {
     let mut known = Known::default();
     for i in 0..=KEPT_MAX {
         let found = Found { addresses: read(&["192.0.2.1"]), holds: Duration::from_secs(9), asked: true };
-        known.learn(format!("n{i}"), Ok(found)).unwrap();
+        known.learn(format!("n{i}"), Instant::now(), Ok(found)).unwrap();
     }
     assert!(known.kept.len() <= KEPT_MAX && known.kept.contains_key(&format!("n{KEPT_MAX}")));
 }
@@ -211,7 +211,7 @@ async fn what_found_no_room_is_ours_whether_other_names_resolve_or_not() {
     let mut known = Known::default();
     for works in [false, true] {
         known.answered = works.then(Instant::now);
-        let answer = known.learn("a.example".into(), Err(Silence::Busy("no room".into())));
+        let answer = known.learn("a.example".into(), Instant::now(), Err(Silence::Busy("no room".into())));
         assert_eq!(answer, Err(ResolveError::Resolver("no room".into())));
         assert!(known.kept.is_empty());
     }
@@ -219,8 +219,52 @@ async fn what_found_no_room_is_ours_whether_other_names_resolve_or_not() {
 
 #[tokio::test]
 async fn a_name_whose_servers_are_silent_is_not_asked_for_at_every_attempt() {
-    let mut known = Known { answered: Some(Instant::now()), ..Known::default() };
-    let answer = known.learn("a.example".into(), Err(Silence::Resolver("silence".into())));
+    let asked = Instant::now();
+    let mut known = Known { answered: Some(asked + Duration::from_millis(1)), ..Known::default() };
+    let answer = known.learn("a.example".into(), asked, Err(Silence::Resolver("silence".into())));
     assert_eq!(answer, Err(ResolveError::Name("silence (other names resolve)".into())));
     assert!(known.kept["a.example"].until > Instant::now());
+}
+
+#[tokio::test]
+async fn no_such_name_is_the_endpoints_fault_though_one_family_is_silent() {
+    let server = serve(|_, kind| match kind {
+        RecordType::AAAA => Say::Silent,
+        _ => Say::Nothing(ResponseCode::NXDomain, None),
+    })
+    .await;
+    let found = timeout(Duration::from_secs(4), server.resolver("").resolve("a.example")).await;
+    assert_eq!(found, Ok(Err(ResolveError::Name("there is no such name".into()))));
+}
+
+#[tokio::test]
+async fn silence_is_ours_where_no_name_found_an_answer_since_it_began() {
+    let mut known = Known { answered: Some(Instant::now()), ..Known::default() };
+    let asked = Instant::now() + Duration::from_millis(1);
+    let answer = known.learn("a.example".into(), asked, Err(Silence::Resolver("silence".into())));
+    assert!(known.works() && known.kept.is_empty());
+    assert_eq!(answer, Err(ResolveError::Resolver("silence".into())));
+}
+
+#[tokio::test]
+async fn a_name_that_waits_for_room_is_not_blamed() {
+    let server =
+        serve(
+            |name, _| if name == "silent.example." { Say::Silent } else { Say::Nothing(ResponseCode::NXDomain, None) },
+        )
+        .await;
+    let resolver = server.resolver("");
+    // The control: one that had room is blamed, once others found an answer.
+    let _silent = resolver.resolve("silent.example");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!resolver.blames("silent.example"));
+    let _ = resolver.resolve("other.example").await;
+    assert!(resolver.works() && resolver.blames("silent.example"));
+    let room = resolver.0.room.available_permits();
+    let taken = resolver.0.room.try_acquire_many(u32::try_from(room).unwrap()).unwrap();
+    let waiting = resolver.resolve("healthy.example");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!resolver.blames("healthy.example"));
+    drop(taken);
+    assert_eq!(waiting.await, Err(ResolveError::Name("there is no such name".into())));
 }
