@@ -110,7 +110,14 @@ impl Inner {
         let backlog_max = settings.backlog_max;
         let keeper = quarantine::subscription(&self.desk);
         let listed = roster.subscriptions.iter().map(|s| &**s).chain([&keeper]);
-        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max, ordered: s.ordered }).collect();
+        let wanted = listed
+            .map(|s| Enrolment {
+                name: s.name.clone(),
+                backlog_max,
+                ordered: s.ordered,
+                kept: s.source != Source::Config,
+            })
+            .collect();
         let roll = self.desk.outbox.enroll(wanted).await?;
         let Staffed { targets, terms, staff } = staffed(&roster, &keeper, &roll);
         // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.

@@ -209,6 +209,9 @@ pub struct Enrolment {
     /// Whether its deliveries go by key: one of each key is given out at a time, in the order of recording, and the next
     /// once that one is settled. Deliveries of events without a key go as they come.
     pub ordered: bool,
+    /// Whether it is one that the outbox keeps ([`Definition`]), not one of the configuration. Where that changes, it is
+    /// another subscription, with a new number; what the one before was owed is cancelled by the upkeep.
+    pub kept: bool,
 }
 
 /// How a subscription fares, as far as that must outlast a restart. Waits are relative to when they are told.

@@ -73,12 +73,20 @@ pub(crate) enum Stand {
     Settled,
 }
 
+/// How an account stood that an enrolment may change.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    unlisted_since: Option<u64>,
+    backlog_max: u64,
+    ordered: bool,
+    deleted: bool,
+}
+
 /// Which subscriptions were listed, and in which epoch.
 #[derive(Debug)]
 pub(crate) struct Listing {
     epoch: Epoch,
-    /// When each was unlisted, what it may be owed, and whether that goes by key.
-    listed: HashMap<SubscriptionId, (Option<u64>, u64, bool)>,
+    listed: HashMap<SubscriptionId, Listed>,
 }
 
 /// What is owed to whom.
@@ -143,7 +151,7 @@ impl Ledger {
         account.standing = written.standing;
         account.backlog_max = written.backlog_max;
         account.held = written.held;
-        (account.noted, account.deleted) = (written.noted, written.deleted);
+        (account.noted, account.deleted, account.kept) = (written.noted, written.deleted, written.kept);
         account.last_owed = account.last_owed.max(written.last_owed);
     }
 
