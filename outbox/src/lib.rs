@@ -24,7 +24,7 @@ mod store;
 mod story;
 mod time;
 
-pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, Define, Definition};
+pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, DELETED, Define, Definition};
 pub use generations::{GenerationOutbox, Stepper};
 pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
@@ -111,7 +111,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// Changes the standing of a subscription; kept over restarts, durable when it returns. After an error it stands as
     /// before, though a restart may find it changed where the next write fails too.
     ///
-    /// `None` where there is no such subscription, else the standing before.
+    /// `None` where there is no such subscription, or it is disabled as [`DELETED`] and stays so; else the standing before.
     fn set_standing(
         &self,
         subscription: SubscriptionId,

@@ -101,6 +101,17 @@ pub(crate) async fn a_name_that_somebody_else_takes_begins_anew_with_nothing_of_
     assert_eq!(f.outbox.health().owed, 0);
 }
 
+pub(crate) async fn one_that_is_being_removed_is_neither_resumed_nor_disabled_for_another_reason(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll(&["a"]).await;
+    let deleted = Standing::Disabled(DELETED.into());
+    assert_eq!(f.outbox.set_standing(ids[0], deleted.clone()).await.unwrap(), Some(Standing::Active));
+    for standing in [Standing::Active, Standing::Paused, Standing::Disabled("410".into())] {
+        assert_eq!(f.outbox.set_standing(ids[0], standing).await.unwrap(), None);
+    }
+    assert_eq!(f.outbox.roll().await.unwrap().subscriptions[0].standing, deleted);
+}
+
 /// The bytes of the newest snapshot, which tells of every account.
 fn snapshot_len(disk: &SimDisk) -> usize {
     let files = disk.files().unwrap();
