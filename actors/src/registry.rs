@@ -25,7 +25,9 @@ use posthaste_events::filter::Filter;
 use posthaste_events::prepare::{RelayDraft, Snapshot};
 use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish};
+use posthaste_outbox::{
+    Answer, DELETED, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -83,7 +85,8 @@ impl Inner {
         let Gathered { roster, faults } = self.gathered(settings, &mut changing).await?;
         let before = self.roster();
         let roll = self.apply(roster).await?;
-        self.disable_faulty(faults, &roll).await?;
+        changing.is_stale = false;
+        self.disable_faulty(faults, &roll).await;
         let roster = self.roster();
         let keeper = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
         if let Some((id, 1..)) = keeper.filter(|_| before.settings.catalogue != roster.settings.catalogue) {
@@ -160,6 +163,9 @@ impl Inner {
     async fn set_standing(&self, name: &str, standing: Standing) -> Result<Option<SubscriptionView>, StoreError> {
         let Some(Subscribed { id, standing: so_far, .. }) = self.subscribed(name).await? else { return Ok(None) };
         let active = standing == Standing::Active;
+        if matches!(&so_far, Standing::Disabled(reason) if reason == DELETED) {
+            return Ok(None);
+        }
         if standing == Standing::Paused && matches!(so_far, Standing::Disabled(_)) {
             // It takes nothing already, and its reason is not to be lost.
             return self.view(name).await;
@@ -169,12 +175,12 @@ impl Inner {
         }
         let before = self.desk.outbox.set_standing(id, standing).await;
         let now_active = match &before {
-            Ok(_) => active,
+            Ok(Some(_)) => active,
             // It stands as before, or as somebody else changed it: the next scan would find out, this is sooner.
-            Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
+            Ok(None) | Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
         };
         self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;
-        if active && before.is_ok() {
+        if active && matches!(before, Ok(Some(_))) {
             self.scheduler.send(Hurry(id)).await.map_err(gone)?;
         }
         if let (true, Some(Standing::Disabled(_))) = (active, before?) {

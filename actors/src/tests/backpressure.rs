@@ -7,14 +7,16 @@ use posthaste_events::{BoxFuture, DeliveryId, Draft, EventId, EventType, Prepare
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// An outbox that takes no event until it is let go, and counts how many wait.
-struct Stuck {
-    inner: MemoryOutbox,
-    waiting: Arc<AtomicUsize>,
-    go: Arc<tokio::sync::Notify>,
+pub(super) struct Stuck {
+    pub(super) inner: MemoryOutbox,
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) go: Arc<tokio::sync::Notify>,
+    /// Whether enrolments fail.
+    pub(super) full: Arc<AtomicBool>,
 }
 
 impl Outbox for Stuck {
@@ -29,7 +31,10 @@ impl Outbox for Stuck {
     }
 
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        self.inner.enroll(wanted)
+        match self.full.load(Ordering::Relaxed) {
+            true => Box::pin(async { Err(StoreError::Failed("the disk is full".to_owned())) }),
+            false => self.inner.enroll(wanted),
+        }
     }
 
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
@@ -129,7 +134,8 @@ impl Outbox for Stuck {
 async fn callers_beyond_the_bound_are_told_to_come_back_and_what_waits_stays_bounded() {
     let clock = clock();
     let (waiting, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
-    let outbox = Arc::new(Stuck { inner: memory(&clock), waiting: Arc::clone(&waiting), go: Arc::clone(&go) });
+    let (inner, full) = (memory(&clock), Arc::new(AtomicBool::new(false)));
+    let outbox = Arc::new(Stuck { inner, waiting: Arc::clone(&waiting), go: Arc::clone(&go), full });
     let mut house = House::on(vec![healthy("a")], outbox, clock, true).await;
     let snapshot = house.engine.snapshot.current();
     let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();
