@@ -313,7 +313,7 @@ pub struct Replay {
     pub subscription: String,
     /// Events recorded at or after.
     pub since: Option<Timestamp>,
-    /// Events recorded before; `None`: before now.
+    /// Events recorded before; `None`: whatever was recorded when it is ordered.
     pub until: Option<Timestamp>,
     /// Whose delivery is in this settled state. `None`: in any of them, or never owed to it and selected by it now.
     pub state: Option<State>,
@@ -335,8 +335,10 @@ pub enum NotReplayed {
     /// It takes telemetry, which is switched off.
     #[error("telemetry is switched off")]
     TelemetryOff,
-    /// As many as may be are under way.
-    #[error("{0} replays are under way, as many as may be; wait for one, or cancel one")]
+    /// As many as may be are under way: of this subscription, of its tenant, or of all.
+    #[error(
+        "{0} replays of this subscription, of its tenant, or of all are under way, as many as may be; wait for one, or cancel one"
+    )]
     TooMany(usize),
     /// The outbox failed.
     #[error(transparent)]

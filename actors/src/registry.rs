@@ -25,7 +25,9 @@ use posthaste_events::filter::Filter;
 use posthaste_events::prepare::{RelayDraft, Snapshot};
 use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{Answer, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish};
+use posthaste_outbox::{
+    Answer, DELETED, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -83,7 +85,8 @@ impl Inner {
         let Gathered { roster, faults } = self.gathered(settings, &mut changing).await?;
         let before = self.roster();
         let roll = self.apply(roster).await?;
-        self.disable_faulty(faults, &roll).await?;
+        changing.is_stale = false;
+        self.disable_faulty(faults, &roll).await;
         let roster = self.roster();
         let keeper = roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| (s.id, s.owed));
         if let Some((id, 1..)) = keeper.filter(|_| before.settings.catalogue != roster.settings.catalogue) {
@@ -110,7 +113,14 @@ impl Inner {
         let backlog_max = settings.backlog_max;
         let keeper = quarantine::subscription(&self.desk);
         let listed = roster.subscriptions.iter().map(|s| &**s).chain([&keeper]);
-        let wanted = listed.map(|s| Enrolment { name: s.name.clone(), backlog_max, ordered: s.ordered }).collect();
+        let wanted = listed
+            .map(|s| Enrolment {
+                name: s.name.clone(),
+                backlog_max,
+                ordered: s.ordered,
+                kept: s.source != Source::Config,
+            })
+            .collect();
         // What changes neither the list nor what is matched begins no epoch, and makes nobody match again.
         let before = self.desk.snapshot.current();
         let is_known = before.quarantine.is_some() && is_matched_alike(&self.roster(), &roster);
@@ -159,6 +169,9 @@ impl Inner {
     async fn set_standing(&self, name: &str, standing: Standing) -> Result<Option<SubscriptionView>, StoreError> {
         let Some(Subscribed { id, standing: so_far, .. }) = self.subscribed(name).await? else { return Ok(None) };
         let active = standing == Standing::Active;
+        if matches!(&so_far, Standing::Disabled(reason) if reason == DELETED) {
+            return Ok(None);
+        }
         if standing == Standing::Paused && matches!(so_far, Standing::Disabled(_)) {
             // It takes nothing already, and its reason is not to be lost.
             return self.view(name).await;
@@ -168,12 +181,12 @@ impl Inner {
         }
         let before = self.desk.outbox.set_standing(id, standing).await;
         let now_active = match &before {
-            Ok(_) => active,
+            Ok(Some(_)) => active,
             // It stands as before, or as somebody else changed it: the next scan would find out, this is sooner.
-            Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
+            Ok(None) | Err(_) => self.subscribed(name).await?.is_some_and(|s| s.standing == Standing::Active),
         };
         self.scheduler.send(Hold { subscription: id, active: now_active }).await.map_err(gone)?;
-        if active && before.is_ok() {
+        if active && matches!(before, Ok(Some(_))) {
             self.scheduler.send(Hurry(id)).await.map_err(gone)?;
         }
         if let (true, Some(Standing::Disabled(_))) = (active, before?) {
@@ -331,8 +344,19 @@ fn is_matched_alike(a: &Roster, b: &Roster) -> bool {
         && a.subscriptions.iter().zip(&b.subscriptions).all(|(a, b)| {
             // One that changed nothing is the same one.
             Arc::ptr_eq(a, b)
-                || (&a.name, a.ordered, a.takes, &a.selectors) == (&b.name, b.ordered, b.takes, &b.selectors)
+                || is_same(a.source, b.source)
+                    && (&a.name, a.ordered, a.takes, &a.selectors) == (&b.name, b.ordered, b.takes, &b.selectors)
         })
+}
+
+/// Whether it is the same subscription, perhaps changed: one that came from elsewhere under its name, or was made anew, is
+/// another, and the outbox must be told.
+const fn is_same(a: Source, b: Source) -> bool {
+    match (a, b) {
+        (Source::Config, Source::Config) => true,
+        (Source::Api { revision: before }, Source::Api { revision: now }) => now > before,
+        _ => false,
+    }
 }
 
 /// When it is `wait` later; `None` where that is now.

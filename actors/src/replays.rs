@@ -9,11 +9,17 @@ use crate::messages::{NotReplayed, Replay, ReplayView};
 use crate::registry::Inner;
 use posthaste_events::builtin::TEST;
 use posthaste_events::{State, SubscriptionId, Takes};
-use posthaste_outbox::{REPLAYS_MAX, Replay as Kept, ReplayId, ReplayOrder, ReplayState, StoreError, Subscribed};
+use posthaste_outbox::{
+    DELETED, REPLAYS_MAX, Replay as Kept, ReplayId, ReplayOrder, ReplayState, Standing, StoreError, Subscribed,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How many replays of one subscription may be under way.
+const SUBSCRIPTION_MAX: usize = 3;
+/// How many of one tenant, so that none takes the room of all others.
+const TENANT_MAX: usize = 10;
 /// How many candidates are looked at at once.
 const PAGE: usize = 500;
 /// How much a subscription may be owed for its replay to go on.
@@ -27,6 +33,8 @@ impl Inner {
     /// Orders a replay, and begins with it.
     pub(crate) async fn replay(self: &Arc<Self>, replay: Replay) -> Result<ReplayView, NotReplayed> {
         let Replay { subscription: name, since, until, state, event_type, bound } = replay;
+        // Orders come one after another, so that the bounds hold; and never beside a change of their subscription.
+        let _alone = self.changing.lock().await;
         let roster = self.roster();
         let found = roster.find(&name).filter(|s| bound.is_none() || bound == s.tenant).ok_or(NotReplayed::Unknown)?;
         if let Some(state @ (State::Pending | State::Held)) = state {
@@ -35,22 +43,22 @@ impl Inner {
         if found.takes == Takes::Telemetry && roster.settings.telemetry.is_none() {
             return Err(NotReplayed::TelemetryOff);
         }
-        let subscribed = self.subscribed(&name).await?.filter(|s| s.listed).ok_or(NotReplayed::Unknown)?;
-        let running = self.desk.outbox.replays().await?;
-        if running.iter().filter(|r| r.state == ReplayState::Running).count() >= REPLAYS_MAX {
-            return Err(NotReplayed::TooMany(REPLAYS_MAX));
+        let stays = |s: &Subscribed| s.listed && s.standing != Standing::Disabled(DELETED.to_owned());
+        let subscribed = self.subscribed(&name).await?.filter(stays).ok_or(NotReplayed::Unknown)?;
+        let mut running = self.desk.outbox.replays().await?;
+        running.retain(|r| r.state == ReplayState::Running);
+        let of_it = running.iter().filter(|r| r.order.subscription == subscribed.id).count();
+        let of_tenant = running.iter().filter(|r| r.order.tenant.is_some() && r.order.tenant == found.tenant).count();
+        for (count, max) in [(of_it, SUBSCRIPTION_MAX), (of_tenant, TENANT_MAX), (running.len(), REPLAYS_MAX)] {
+            if count >= max {
+                return Err(NotReplayed::TooMany(max));
+            }
         }
-        let order = ReplayOrder {
-            subscription: subscribed.id,
-            since,
-            until: Some(until.map_or(self.desk.clock.wall(), |until| until.min(self.desk.clock.wall()))),
-            state,
-            event_type,
-            tenant: found.tenant.clone(),
-        };
+        let order =
+            ReplayOrder { subscription: subscribed.id, since, until, state, event_type, tenant: found.tenant.clone() };
         let replay = self.desk.outbox.order_replay(order).await?;
         let tenant = found.tenant.clone();
-        self.drive(replay.id, subscribed.id);
+        self.drive(replay.id, subscribed.id, name.clone());
         Ok(ReplayView { replay, subscription: Some(name), tenant })
     }
 
@@ -76,20 +84,24 @@ impl Inner {
 
     /// Goes on with what was under way before the start.
     pub(crate) async fn resume_replays(self: &Arc<Self>) -> Result<(), StoreError> {
+        let roll = self.desk.outbox.roll().await?;
+        let names: BTreeMap<_, _> = roll.subscriptions.into_iter().map(|s| (s.id, s.name)).collect();
         for replay in self.desk.outbox.replays().await? {
             if replay.state == ReplayState::Running {
-                self.drive(replay.id, replay.order.subscription);
+                let subscription = replay.order.subscription;
+                // Of no name where it is gone: the first step ends it.
+                self.drive(replay.id, subscription, names.get(&subscription).cloned().unwrap_or_default());
             }
         }
         Ok(())
     }
 
-    fn drive(self: &Arc<Self>, id: ReplayId, subscription: SubscriptionId) {
+    fn drive(self: &Arc<Self>, id: ReplayId, subscription: SubscriptionId, name: String) {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             let mut replayed = 0;
             while !inner.desk.is_stopping() {
-                match inner.step(id, subscription, &mut replayed).await {
+                match inner.step(id, (subscription, &name), &mut replayed).await {
                     Ok(Pace::On) => tokio::task::yield_now().await,
                     Ok(Pace::Wait) => tokio::time::sleep(LOOK_AGAIN).await,
                     Ok(Pace::Ended) | Err(StoreError::Closed) => return,
@@ -103,9 +115,13 @@ impl Inner {
     }
 
     /// One page of a replay; `replayed` is what it made due so far.
-    async fn step(&self, id: ReplayId, subscription: SubscriptionId, replayed: &mut u64) -> Result<Pace, StoreError> {
-        let roll = self.desk.outbox.roll().await?;
-        let subscribed = roll.subscriptions.into_iter().find(|s| s.id == subscription && s.listed);
+    async fn step(
+        &self,
+        id: ReplayId,
+        (subscription, name): (SubscriptionId, &str),
+        replayed: &mut u64,
+    ) -> Result<Pace, StoreError> {
+        let subscribed = self.subscribed(name).await?.filter(|s| s.id == subscription && s.listed);
         let Some(Subscribed { owed, .. }) = subscribed else {
             tracing::info!(replay = id.0, "its subscription is gone: the replay is cancelled");
             self.desk.outbox.cancel_replay(id).await?;

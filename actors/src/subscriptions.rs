@@ -12,7 +12,7 @@ use crate::scheduler::actor::Hold;
 use crate::settings::{Settings, Source, Subscription};
 use crate::silence::Silence;
 use posthaste_events::SubscriptionId;
-use posthaste_outbox::{DEFINITIONS_MAX, Define, Definition, Roll, Standing, StoreError, Subscribed};
+use posthaste_outbox::{DEFINITIONS_MAX, DELETED, Define, Definition, Roll, Standing, StoreError, Subscribed};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -20,8 +20,6 @@ use tokio::sync::oneshot;
 
 /// How many changes may wait at once.
 const WAITING_MAX: usize = 1_024;
-/// Why a subscription is disabled that is being removed; a start finds by it what was not carried through.
-const DELETED: &str = "deleted";
 
 /// What the engine goes by, with every subscription there is.
 #[derive(Debug, Clone, Default)]
@@ -56,8 +54,10 @@ pub(crate) struct Changing {
     pub(crate) silence: Silence,
     /// What the outbox keeps, by name.
     kept: BTreeMap<String, Definition>,
-    /// Whether that is what the outbox keeps; not before the start, nor after a write that failed.
+    /// Whether that was read.
     is_read: bool,
+    /// Whether more was written perhaps than the engine goes by.
+    pub(crate) is_stale: bool,
     /// Those that are being removed.
     leaving: BTreeSet<String>,
 }
@@ -90,18 +90,23 @@ type Touched = BTreeMap<String, Option<(Definition, Authored)>>;
 impl Inner {
     /// Makes `settings` what the engine goes by for the first time, and ends what was begun before the start.
     pub(crate) async fn begin(self: &Arc<Self>, settings: Settings) -> Result<(), StoreError> {
+        let mut begun = self.desk.outbox.roll().await?.subscriptions;
+        begun.retain(|s| s.standing == Standing::Disabled(DELETED.to_owned()));
+        if !begun.is_empty() {
+            // Before anything is enrolled, so that none of these names goes to another with what this one was owed. Its
+            // definition may be gone already, and the account not marked.
+            let removals = begun.iter().map(|s| Define::Remove(s.name.clone())).collect();
+            if let Err(error) = self.desk.outbox.define(removals).await {
+                tracing::warn!(%error, "removals are not carried through; the next start will");
+                begun.clear();
+            }
+        }
         self.reload(settings).await?;
-        let roll = self.desk.outbox.roll().await?;
-        let begun = |s: &Subscribed| s.standing == Standing::Disabled(DELETED.to_owned());
-        let changing = self.changing.lock().await;
-        let names = roll.subscriptions.into_iter().filter(begun).map(|s| s.name);
-        let names: Vec<_> = names.filter(|name| changing.kept.contains_key(name)).collect();
-        drop(changing);
-        for name in names {
+        for Subscribed { id, name, .. } in begun {
             let inner = Arc::clone(self);
             tokio::spawn(async move {
-                if let Err(error) = inner.carry_out(&name).await {
-                    tracing::warn!(subscription = name, %error, "its removal is not carried through; the next start will");
+                if let Err(error) = inner.cancel_all(id).await {
+                    tracing::warn!(subscription = name, %error, "what it was owed is left to the upkeep");
                 }
             });
         }
@@ -123,9 +128,13 @@ impl Inner {
         self.read_kept(changing).await?;
         let resealed: Vec<_> = changing.kept.values().filter_map(|kept| author.reseal(kept)).collect();
         if !resealed.is_empty() {
-            tracing::info!(subscriptions = resealed.len(), "sealed again under the encryption key of now");
-            self.desk.outbox.define(resealed.iter().cloned().map(Define::Put).collect()).await?;
-            changing.kept.extend(resealed.into_iter().map(|d| (d.name.clone(), d)));
+            tracing::info!(subscriptions = resealed.len(), "to be sealed again under the encryption key of now");
+            // A full disk keeps nobody from delivering: they are opened by the key of before, and tried again with the next
+            // reload or start.
+            match self.desk.outbox.define(resealed.iter().cloned().map(Define::Put).collect()).await {
+                Ok(()) => changing.kept.extend(resealed.into_iter().map(|d| (d.name.clone(), d))),
+                Err(error) => tracing::error!(%error, "not sealed again: the previous key is needed still"),
+            }
         }
         for definition in changing.kept.values() {
             if roster.find(&definition.name).is_some() {
@@ -140,7 +149,7 @@ impl Inner {
     }
 
     async fn read_kept(&self, changing: &mut Changing) -> Result<(), StoreError> {
-        if !changing.is_read {
+        if !changing.is_read || changing.is_stale {
             let kept = self.desk.outbox.definitions().await?;
             changing.kept = kept.into_iter().map(|d| (d.name.clone(), d)).collect();
             changing.is_read = true;
@@ -148,17 +157,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Disables those that cannot run; one that takes nothing already keeps its reason.
-    pub(crate) async fn disable_faulty(&self, faults: Vec<(String, String)>, roll: &Roll) -> Result<(), StoreError> {
+    /// Disables those that cannot run; one that takes nothing already keeps its reason. One that could not be disabled says
+    /// so itself when it is first to deliver.
+    pub(crate) async fn disable_faulty(&self, faults: Vec<(String, String)>, roll: &Roll) {
         for (name, fault) in faults {
             let Some(found) = roll.subscriptions.iter().find(|s| s.name == name) else { continue };
             tracing::error!(subscription = name, fault, "this subscription cannot run; what it is owed is held");
             if found.standing == Standing::Active {
-                self.scheduler.send(Hold { subscription: found.id, active: false }).await.map_err(gone)?;
-                self.desk.outbox.set_standing(found.id, Standing::Disabled(fault)).await?;
+                let _the_engine_ends = self.scheduler.send(Hold { subscription: found.id, active: false }).await;
+                if let Err(error) = self.desk.outbox.set_standing(found.id, Standing::Disabled(fault)).await {
+                    tracing::error!(subscription = name, %error, "it is not disabled");
+                }
             }
         }
-        Ok(())
     }
 
     pub(crate) async fn put(&self, PutSubscription { put, bound }: PutSubscription) -> Result<Changed, NotChanged> {
@@ -189,6 +200,7 @@ impl Inner {
     pub(crate) async fn remove(&self, remove: RemoveSubscription) -> Result<(), NotChanged> {
         let RemoveSubscription { subscription: name, revisions, bound } = remove;
         let mut changing = self.changing.lock().await;
+        self.catch_up(&mut changing).await?;
         let roster = self.roster();
         if roster.settings.author.is_none() {
             return Err(NotChanged::NotKept);
@@ -203,15 +215,14 @@ impl Inner {
         self.desk.outbox.set_standing(id, Standing::Disabled(DELETED.to_owned())).await?;
         changing.leaving.insert(name.clone());
         drop(changing);
-        let done = self.carry_out(&name).await;
+        let done = self.carry_out(&name, id).await;
         self.changing.lock().await.leaving.remove(&name);
         done
     }
 
     /// Carries a removal through: what is owed is cancelled before the definition goes, so that a crash in between leaves
     /// nothing that a later one of that name would get; and again what was recorded meanwhile.
-    async fn carry_out(&self, name: &str) -> Result<(), NotChanged> {
-        let Some(Subscribed { id, .. }) = self.subscribed(name).await? else { return Err(NotChanged::Unknown) };
+    async fn carry_out(&self, name: &str, id: SubscriptionId) -> Result<(), NotChanged> {
         self.cancel_all(id).await?;
         self.change(Change::Remove(name.to_owned())).await?;
         Ok(self.cancel_all(id).await?)
@@ -247,6 +258,9 @@ impl Inner {
     }
 
     async fn make(&self, changing: &mut Changing, waiting: Vec<Waiting>) {
+        if let Err(error) = self.catch_up(changing).await {
+            return waiting.into_iter().for_each(|w| answer(w.tell, Err(error.clone().into())));
+        }
         let roster = self.roster();
         let Some(author) = roster.settings.author.clone() else {
             return waiting.into_iter().for_each(|w| answer(w.tell, Err(NotChanged::NotKept)));
@@ -266,6 +280,32 @@ impl Inner {
         for (tell, secret) in made {
             answer(tell, done.clone().map(|()| secret).map_err(NotChanged::Store));
         }
+    }
+
+    /// Goes by what the outbox keeps, where a change was written and did not take effect.
+    async fn catch_up(&self, changing: &mut Changing) -> Result<(), StoreError> {
+        if !changing.is_stale {
+            return Ok(());
+        }
+        let roster = self.roster();
+        let configured = roster.subscriptions.iter().filter(|s| s.source == Source::Config);
+        let subscriptions = configured.map(|s| Subscription::clone(s)).collect();
+        let settings = Settings { subscriptions, ..roster.settings.clone() };
+        let Gathered { roster, faults } = self.gathered(settings, changing).await?;
+        self.go_by(changing, roster, faults).await
+    }
+
+    async fn go_by(
+        &self,
+        changing: &mut Changing,
+        roster: Roster,
+        faults: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
+        let roll = self.apply(roster).await?;
+        changing.is_stale = false;
+        self.disable_faulty(faults, &roll).await;
+        changing.silence.note(&self.roster(), &roll);
+        Ok(())
     }
 
     /// Judges one change; what it makes is added to what the batch touches and writes.
@@ -329,24 +369,25 @@ impl Inner {
         touched: Touched,
         defines: Vec<Define>,
     ) -> Result<(), StoreError> {
-        // Read anew where it is not known what was written.
-        changing.is_read = false;
+        // Read anew where it is not known what was written, or what was does not take effect.
+        changing.is_stale = true;
         self.desk.outbox.define(defines).await?;
-        changing.is_read = true;
         let mut roster = roster.clone();
         let mut faults = Vec::new();
         for (name, becomes) in touched {
             let Some((definition, Authored { subscription, fault })) = becomes else {
                 changing.kept.remove(&name);
-                roster.put(&name, None);
+                // The configuration may have taken the name meanwhile.
+                if roster.find(&name).is_some_and(|s| s.source != Source::Config) {
+                    roster.put(&name, None);
+                }
                 continue;
             };
             faults.extend(fault.map(|fault| (name.clone(), fault)));
             changing.kept.insert(name.clone(), definition);
             roster.put(&name, Some(Arc::new(subscription)));
         }
-        let roll = self.apply(roster).await?;
-        self.disable_faulty(faults, &roll).await
+        self.go_by(changing, roster, faults).await
     }
 }
 

@@ -52,8 +52,14 @@ async fn main() {
         let begun = Instant::now();
         outbox.define((0..count).map(|n| put(n, 1)).collect()).await.unwrap();
         println!("{count:>6} definitions: written in {:.1} ms", millis(begun));
-        let wanted =
-            || (0..count).map(|n| Enrolment { name: format!("customer-{n}"), backlog_max: 1_000, ordered: false });
+        let wanted = || {
+            (0..count).map(|n| Enrolment {
+                name: format!("customer-{n}"),
+                backlog_max: 1_000,
+                ordered: false,
+                kept: false,
+            })
+        };
         outbox.enroll(wanted().collect()).await.unwrap();
         outbox.close().await.unwrap();
         drop(outbox);

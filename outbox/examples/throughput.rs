@@ -105,8 +105,10 @@ async fn backlog(given: Option<PathBuf>) {
         GenerationOutbox::open(disk, Arc::clone(&clock) as _, random, limits).unwrap()
     };
     let outbox = open();
-    let roll =
-        outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false }]).await.unwrap();
+    let roll = outbox
+        .enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false, kept: false }])
+        .await
+        .unwrap();
     let (id, epoch) = (roll.subscriptions[0].id, roll.epoch);
     for _ in 0..200 {
         let events = (0..1_000).map(|_| event(id, &clock)).collect();
@@ -131,8 +133,10 @@ async fn backlog(given: Option<PathBuf>) {
 }
 
 async fn measure(outbox: &Arc<dyn Outbox>, clock: &Arc<Real>, group: u64) {
-    let roll =
-        outbox.enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false }]).await.unwrap();
+    let roll = outbox
+        .enroll(vec![Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered: false, kept: false }])
+        .await
+        .unwrap();
     let (id, epoch) = (roll.subscriptions[0].id, roll.epoch);
     let due = Arc::new(Notify::new());
     let hinted = Arc::clone(&due);

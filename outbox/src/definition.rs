@@ -9,6 +9,9 @@ pub const DEFINITION_MAX: usize = 64 * 1024;
 /// How many definitions an outbox keeps.
 pub const DEFINITIONS_MAX: usize = 20_000;
 
+/// Why a subscription is disabled that is being removed. It stays so, whatever its receiver or a person wants meanwhile.
+pub const DELETED: &str = "deleted";
+
 /// A subscription as whoever made it wrote it down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {

@@ -232,7 +232,7 @@ impl Outbox for GenerationOutbox {
             let before = store.set_standing(subscription, standing);
             if let Err(error) = durable(&lanes).await {
                 if let Some(before) = before {
-                    store.set_standing(subscription, before);
+                    store.put_standing(subscription, before);
                 }
                 return Err(error);
             }

@@ -24,7 +24,7 @@ mod store;
 mod story;
 mod time;
 
-pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, Define, Definition};
+pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, DELETED, Define, Definition};
 pub use generations::{GenerationOutbox, Stepper};
 pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
@@ -112,7 +112,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// Changes the standing of a subscription; kept over restarts, durable when it returns. After an error it stands as
     /// before, though a restart may find it changed where the next write fails too.
     ///
-    /// `None` where there is no such subscription, else the standing before.
+    /// `None` where there is no such subscription, or it is disabled as [`DELETED`] and stays so; else the standing before.
     fn set_standing(
         &self,
         subscription: SubscriptionId,
@@ -210,6 +210,9 @@ pub struct Enrolment {
     /// Whether its deliveries go by key: one of each key is given out at a time, in the order of recording, and the next
     /// once that one is settled. Deliveries of events without a key go as they come.
     pub ordered: bool,
+    /// Whether it is one that the outbox keeps ([`Definition`]), not one of the configuration. Where that changes, it is
+    /// another subscription, with a new number; what the one before was owed is cancelled by the upkeep.
+    pub kept: bool,
 }
 
 /// How a subscription fares, as far as that must outlast a restart. Waits are relative to when they are told.

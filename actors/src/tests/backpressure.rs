@@ -7,16 +7,18 @@ use posthaste_events::{BoxFuture, DeliveryId, Draft, EventId, EventType, Prepare
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// An outbox that takes no event until it is let go, and counts how many wait.
-struct Stuck {
-    inner: MemoryOutbox,
-    waiting: Arc<AtomicUsize>,
-    go: Arc<tokio::sync::Notify>,
+pub(super) struct Stuck {
+    pub(super) inner: MemoryOutbox,
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) go: Arc<tokio::sync::Notify>,
+    /// Whether enrolments fail.
+    pub(super) full: Arc<AtomicBool>,
     /// How many calls more are told that their epoch is over.
-    stale: AtomicUsize,
+    pub(super) stale: AtomicUsize,
 }
 
 impl Outbox for Stuck {
@@ -35,7 +37,10 @@ impl Outbox for Stuck {
     }
 
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        self.inner.enroll(wanted)
+        match self.full.load(Ordering::Relaxed) {
+            true => Box::pin(async { Err(StoreError::Failed("the disk is full".to_owned())) }),
+            false => self.inner.enroll(wanted),
+        }
     }
 
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
@@ -135,8 +140,8 @@ impl Outbox for Stuck {
 async fn callers_beyond_the_bound_are_told_to_come_back_and_what_waits_stays_bounded() {
     let clock = clock();
     let (waiting, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
-    let stale = AtomicUsize::new(0);
-    let outbox = Arc::new(Stuck { inner: memory(&clock), waiting: Arc::clone(&waiting), go: Arc::clone(&go), stale });
+    let (inner, full, stale) = (memory(&clock), Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
+    let outbox = Arc::new(Stuck { inner, waiting: Arc::clone(&waiting), go: Arc::clone(&go), full, stale });
     let mut house = House::on(vec![healthy("a")], outbox, clock, true).await;
     let snapshot = house.engine.snapshot.current();
     let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();
@@ -172,7 +177,13 @@ async fn recorded_while_all_changes(stale: usize) -> Result<Vec<Recorded>, Recor
     let clock = clock();
     let go = Arc::new(tokio::sync::Notify::new());
     go.notify_one();
-    let outbox = Stuck { inner: memory(&clock), waiting: Arc::default(), go, stale: AtomicUsize::new(stale) };
+    let outbox = Stuck {
+        inner: memory(&clock),
+        waiting: Arc::default(),
+        go,
+        full: Arc::default(),
+        stale: AtomicUsize::new(stale),
+    };
     let house = House::on(vec![healthy("a")], Arc::new(outbox), clock, true).await;
     let snapshot = house.engine.snapshot.current();
     let event = snapshot.prepare(Draft::new(EventType::parse("a").unwrap()), Timestamp::from_millis(0)).unwrap();

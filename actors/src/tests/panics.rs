@@ -143,7 +143,7 @@ async fn a_panic_in_the_scheduler_itself_begins_it_anew() {
 async fn what_holds_a_subscription_outlasts_a_panic_of_the_scheduler() {
     let clock = clock();
     let outbox = Arc::new(memory(&clock));
-    let wanted = Enrolment { name: "held".into(), backlog_max: 1_000_000, ordered: false };
+    let wanted = Enrolment { name: "held".into(), backlog_max: 1_000_000, ordered: false, kept: false };
     let id = outbox.enroll(vec![wanted]).await.unwrap().subscriptions[0].id;
     let held_for = Duration::from_secs(3_600);
     outbox.note(vec![(id, Vitals { held_for, ..Vitals::default() })]).await.unwrap();

@@ -1,18 +1,20 @@
 //! Subscriptions that the outbox keeps: they come, change and go while all runs, and outlast what ends it.
 
 use super::House;
-use super::house::{clock, healthy, memory, settings};
+use super::backpressure::Stuck;
+use super::house::{clock, delivered, healthy, measured, memory, settings};
 use crate::author::{Author, Authored, Draft, NotWritten, Rotation};
 use crate::messages::{
-    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, Pause, Put, PutSubscription, Reload,
-    RemoveSubscription, Replay, Resume,
+    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, Pause, Put, PutSubscription,
+    RecordBatch, Reload, RemoveSubscription, Replay, Resume,
 };
 use crate::settings::{Settings, Source};
 use futures_util::future::join_all;
-use posthaste_events::{State, Timestamp};
-use posthaste_outbox::{Define, Definition, Outbox, ReplayState, Standing};
+use posthaste_events::{EventType, State, Timestamp};
+use posthaste_outbox::{Define, Definition, Enrolment, Outbox, ReplayState, Standing};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Writes settings down as they are; `{"fault": …}` cannot run.
@@ -30,7 +32,10 @@ impl Plain {
 impl Author for Plain {
     fn read(&self, definition: &Definition) -> Authored {
         let body: Value = serde_json::from_slice(&definition.body).unwrap();
-        let mut subscription = healthy(&definition.name);
+        let mut subscription = match body["telemetry"] == true {
+            true => measured(&definition.name, |_| async { delivered() }),
+            false => healthy(&definition.name),
+        };
         subscription.source = Source::Api { revision: definition.revision };
         subscription.tenant = body["tenant"].as_str().map(str::to_owned);
         Authored { subscription, fault: body["fault"].as_str().map(str::to_owned) }
@@ -260,4 +265,123 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
     let last = outbox.replays().await.unwrap().last().unwrap().clone();
     assert_eq!(last.state, ReplayState::Cancelled);
     assert!(first.engine.registry.send(CancelReplay(posthaste_outbox::ReplayId(99))).await.unwrap().unwrap().is_none());
+}
+
+#[actix::test]
+async fn a_name_that_left_the_configuration_brings_whoever_takes_it_nothing_of_what_it_was_owed() {
+    let clock = clock();
+    let mut house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
+    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.record("a:b", 5).await;
+    let old = house.id("config").await;
+    let without = Settings { author: Some(Arc::new(Plain)), ..settings(Vec::new()) };
+    house.engine.registry.send(Reload(without)).await.unwrap().unwrap();
+    house.put("config").await;
+    let new = house.subscription("config").await;
+    assert!(new.id != old && new.standing == Standing::Active && new.backlog == 0, "{new:?}");
+    let events = house.record("a:b", 1).await;
+    assert_eq!(house.attempts(1).await[0].event, events[0]);
+    // The configuration takes the name back: it is another one again.
+    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.record("a:b", 5).await;
+    house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
+    let shadowing = house.subscription("config").await;
+    assert_eq!((shadowing.source, shadowing.backlog), (Some(Source::Config), 0));
+}
+
+#[actix::test]
+async fn a_removal_that_a_crash_cut_off_after_its_definition_went_leaves_nothing_to_a_later_one() {
+    let clock = clock();
+    let outbox: Arc<dyn Outbox> = Arc::new(memory(&clock));
+    let wanted = Enrolment { name: "api".into(), backlog_max: 10, ordered: false, kept: true };
+    let old = outbox.enroll(vec![wanted]).await.unwrap().subscriptions[0].id;
+    outbox.set_standing(old, Standing::Disabled("deleted".into())).await.unwrap();
+    let house = House::by(kept(), outbox, clock).await;
+    house.put("api").await;
+    let new = house.subscription("api").await;
+    assert!(new.id != old && new.standing == Standing::Active, "{new:?}");
+}
+
+#[actix::test]
+async fn a_change_that_is_written_and_does_not_take_effect_does_so_with_the_next_one() {
+    let clock = clock();
+    let full = Arc::new(AtomicBool::new(false));
+    let (waiting, go) = (Arc::default(), Arc::default());
+    let outbox = Arc::new(Stuck {
+        inner: memory(&clock),
+        waiting,
+        go,
+        full: Arc::clone(&full),
+        stale: std::sync::atomic::AtomicUsize::new(0),
+    });
+    let house = House::by(kept(), outbox, clock).await;
+    house.put("going").await;
+    full.store(true, Ordering::Relaxed);
+    assert!(matches!(house.engine.registry.send(create("coming")).await.unwrap(), Err(NotChanged::Store(_))));
+    assert!(matches!(house.engine.registry.send(remove("going")).await.unwrap(), Err(NotChanged::Store(_))));
+    full.store(false, Ordering::Relaxed);
+    assert!(matches!(house.engine.registry.send(create("coming")).await.unwrap(), Err(NotChanged::Exists)));
+    assert_eq!(house.subscription("coming").await.source, Some(Source::Api { revision: 1 }));
+    house.engine.registry.send(remove("going")).await.unwrap().unwrap();
+    let patch = Put::Change { name: "coming".into(), patch: Map::new(), revisions: Some(vec![1]) };
+    house.engine.registry.send(PutSubscription { put: patch, bound: None }).await.unwrap().unwrap();
+}
+
+#[actix::test]
+async fn one_that_is_being_removed_is_not_resumed() {
+    let clock = clock();
+    let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
+    house.put("api").await;
+    house.outbox.set_standing(house.id("api").await, Standing::Disabled("deleted".into())).await.unwrap();
+    assert!(house.engine.registry.send(Resume("api".into())).await.unwrap().unwrap().is_none());
+    assert_eq!(house.subscription("api").await.standing, Standing::Disabled("deleted".into()));
+}
+
+#[actix::test]
+async fn one_that_takes_telemetry_no_more_keeps_what_it_is_owed_from_then_on() {
+    let clock = clock();
+    let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
+    let settings = json!({"name": "api", "telemetry": true}).as_object().unwrap().clone();
+    let put = PutSubscription { put: Put::Create(settings), bound: None };
+    house.engine.registry.send(put).await.unwrap().unwrap();
+    house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
+    let patch = json!({"telemetry": false}).as_object().unwrap().clone();
+    let put = Put::Change { name: "api".into(), patch, revisions: None };
+    house.engine.registry.send(PutSubscription { put, bound: None }).await.unwrap().unwrap();
+    house.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    house.record("a:b", 3).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(house.subscription("api").await.backlog, 3);
+}
+
+#[actix::test]
+async fn replays_of_one_subscription_and_of_one_tenant_are_bounded_and_leave_room_for_others() {
+    let clock = clock();
+    let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
+    let snapshot = house.engine.snapshot.current();
+    let mut draft = posthaste_events::Draft::new(EventType::parse("a:b").unwrap());
+    draft.tenant = Some("acme".into());
+    let event = snapshot.prepare(draft, Timestamp::from_millis(0)).unwrap();
+    for _ in 0..24 {
+        let record = RecordBatch { events: vec![event.clone(); 500], epoch: snapshot.epoch };
+        house.engine.registry.send(record).await.unwrap().unwrap();
+    }
+    for n in 0..5 {
+        let mut theirs = create(&format!("acme{n}"));
+        theirs.bound = Some("acme".into());
+        house.engine.registry.send(theirs).await.unwrap().unwrap();
+    }
+    house.put("other").await;
+    let names = house.outbox.roll().await.unwrap().subscriptions;
+    for name in names.into_iter().map(|s| s.name) {
+        house.engine.registry.send(Pause(name)).await.unwrap().unwrap();
+    }
+    let mut made = Vec::new();
+    for n in 0..20 {
+        let order = replay(&format!("acme{}", n / 4), None);
+        made.push(house.engine.registry.send(order).await.unwrap().map_err(|why| why.to_string()));
+    }
+    let of_one = made[..4].iter().filter(|made| made.is_ok()).count();
+    assert_eq!((of_one, made.iter().filter(|made| made.is_ok()).count()), (3, 10), "{made:?}");
+    assert!(house.engine.registry.send(replay("other", None)).await.unwrap().is_ok());
 }

@@ -48,6 +48,7 @@ fn life(seed: u64, told: impl Fn(Duration) -> Duration) -> (Vec<String>, usize) 
         name: format!("sub-{n}"),
         backlog_max: 1_000_000,
         ordered: false,
+        kept: false,
     });
     let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
@@ -97,7 +98,7 @@ fn a_scheduler_whose_batches_wait_for_nobody_is_caught() {
 fn a_batch_that_can_not_grow_for_want_of_room_goes_at_once() {
     let mut world = World::empty(1, Sabotage::None);
     world.hints_lost = 0.0;
-    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000, ordered: false }];
+    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000, ordered: false, kept: false }];
     let roll = world.ask(world.store.outbox.enroll(wanted)).unwrap();
     world.epoch = roll.epoch;
     let id = roll.subscriptions[0].id;

@@ -26,8 +26,12 @@ fn p99(case: &Case) -> Duration {
     let mut world = World::empty(1, Sabotage::None);
     world.hints_lost = 0.0;
     let natures: Vec<_> = case.natures.iter().flat_map(|(n, count)| std::iter::repeat_n(n.clone(), *count)).collect();
-    let wanted =
-        (0..natures.len()).map(|n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false });
+    let wanted = (0..natures.len()).map(|n| Enrolment {
+        name: format!("sub-{n}"),
+        backlog_max: 1_000_000,
+        ordered: false,
+        kept: false,
+    });
     let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
     world.epoch = roll.epoch;
     if !case.shared {

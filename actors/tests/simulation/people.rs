@@ -145,7 +145,12 @@ impl World {
     pub(crate) fn enroll(&mut self) {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
         let wanted = wanted
-            .map(|lane| Enrolment { name: lane.name.to_string(), backlog_max: 1_000_000, ordered: self.orders.kept })
+            .map(|lane| Enrolment {
+                name: lane.name.to_string(),
+                backlog_max: 1_000_000,
+                ordered: self.orders.kept,
+                kept: false,
+            })
             .collect();
         self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
     }

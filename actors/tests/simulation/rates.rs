@@ -17,7 +17,7 @@ const WAITING: usize = 2_000;
 fn world(slow: f64, sabotage: Sabotage) -> (World, SubscriptionId, SubscriptionId) {
     let mut world = World::empty(1, sabotage);
     world.hints_lost = 0.0;
-    let wanted = |name: &str| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false };
+    let wanted = |name: &str| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false, kept: false };
     let roll = world.ask(world.store.outbox.enroll(vec![wanted("limited"), wanted("free")])).unwrap();
     world.epoch = roll.epoch;
     for subscribed in &roll.subscriptions {

@@ -42,7 +42,7 @@ pub(crate) fn stage(
 ) -> (World, Vec<SubscriptionId>) {
     let mut world = World::empty(1, sabotage);
     (world.hints_lost, world.ends) = (0.0, Some(ends));
-    let named = |n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false };
+    let named = |n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false, kept: false };
     let roll = world.ask(world.store.outbox.enroll((0..natures.len()).map(named).collect())).unwrap();
     world.epoch = roll.epoch;
     let mut ids = Vec::new();

@@ -198,6 +198,7 @@ impl World {
             name: format!("sub-{n}"),
             backlog_max: 1_000_000,
             ordered: self.orders.kept,
+            kept: false,
         });
         let roll = self.ask(self.store.outbox.enroll(wanted.collect())).unwrap();
         self.epoch = roll.epoch;

@@ -22,6 +22,9 @@ pub(crate) struct Account {
     pub(crate) noted: Noted,
     /// Whether whoever made it took it away: nothing of its name belongs to it any more.
     pub(crate) deleted: bool,
+    /// Whether it was listed last as one of those that the outbox keeps: of a name, that is another subscription than the
+    /// one of the configuration.
+    pub(crate) kept: bool,
     /// The highest sequence that it was ever owed; 0 where it never was.
     pub(crate) last_owed: u64,
     /// Owed and never tried. Its minimum is the cursor.
@@ -69,6 +72,7 @@ impl Account {
             held: Held::default(),
             noted: Noted::default(),
             deleted: false,
+            kept: false,
             last_owed: 0,
             fresh: RoaringTreemap::new(),
             fresh_count: 0,

@@ -19,7 +19,7 @@ pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use part::Part;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
-use crate::{Epoch, LeaseId, Standing, Wish};
+use crate::{DELETED, Epoch, LeaseId, Standing, Wish};
 use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
@@ -73,12 +73,20 @@ pub(crate) enum Stand {
     Settled,
 }
 
+/// How an account stood that an enrolment may change.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    unlisted_since: Option<u64>,
+    backlog_max: u64,
+    ordered: bool,
+    deleted: bool,
+}
+
 /// Which subscriptions were listed, and in which epoch.
 #[derive(Debug)]
 pub(crate) struct Listing {
     epoch: Epoch,
-    /// When each was unlisted, what it may be owed, and whether that goes by key.
-    listed: HashMap<SubscriptionId, (Option<u64>, u64, bool)>,
+    listed: HashMap<SubscriptionId, Listed>,
 }
 
 /// What is owed to whom.
@@ -143,7 +151,7 @@ impl Ledger {
         account.standing = written.standing;
         account.backlog_max = written.backlog_max;
         account.held = written.held;
-        (account.noted, account.deleted) = (written.noted, written.deleted);
+        (account.noted, account.deleted, account.kept) = (written.noted, written.deleted, written.kept);
         account.last_owed = account.last_owed.max(written.last_owed);
     }
 
@@ -165,8 +173,17 @@ impl Ledger {
         self.next_subscription
     }
 
-    /// Sets a standing; the one before, or `None` where there is no such subscription.
+    /// Sets a standing; the one before, or `None` where there is no such subscription, or it is being removed.
     pub(crate) fn set_standing(&mut self, id: SubscriptionId, standing: Standing, now: u64) -> Option<Standing> {
+        let leaves = |account: &Account| matches!(&account.standing, Standing::Disabled(why) if why == DELETED);
+        if self.accounts.get(&id).is_some_and(leaves) {
+            return None;
+        }
+        self.put_standing(id, standing, now)
+    }
+
+    /// The same for one that is being removed too: to take a change back that could not be written.
+    pub(crate) fn put_standing(&mut self, id: SubscriptionId, standing: Standing, now: u64) -> Option<Standing> {
         let account = self.accounts.get_mut(&id)?;
         let before = std::mem::replace(&mut account.standing, standing);
         account.held.turn(account.takes(), now);

@@ -1,20 +1,37 @@
 //! Which subscriptions there are: those that are listed, and those that are still owed something.
 
-use super::{Account, Ledger, Listing};
+use super::{Account, Ledger, Listed, Listing};
 use crate::{Enrolment, Roll, Subscribed};
 use posthaste_events::SubscriptionId;
 use std::collections::{BTreeSet, HashMap};
 
 impl Ledger {
-    /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed.
+    /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed. One that comes from elsewhere
+    /// than the known one of its name (the configuration, or what the outbox keeps) is another: that one is deleted then.
     pub(crate) fn enroll(&mut self, wanted: &[Enrolment], now: u64) -> Vec<SubscriptionId> {
         self.last_epoch += 1;
         self.epoch = self.last_epoch;
         // What was deleted and is gone gives its name away, with nothing that belonged to it.
         let known = self.accounts().filter(|(_, a)| !(a.deleted && a.unlisted_since.is_some()));
-        let known: HashMap<&str, SubscriptionId> = known.map(|(id, a)| (a.name.as_str(), id)).collect();
-        let numbers: Vec<_> = wanted.iter().map(|enrolment| known.get(enrolment.name.as_str()).copied()).collect();
+        let (listed, left): (Vec<_>, Vec<_>) = known.partition(|(_, a)| a.unlisted_since.is_none());
+        // Of two of a name the listed one counts.
+        let known: HashMap<&str, (SubscriptionId, bool)> =
+            left.into_iter().chain(listed).map(|(id, a)| (a.name.as_str(), (id, a.kept))).collect();
         let mut changed = BTreeSet::new();
+        let mut numbers = Vec::with_capacity(wanted.len());
+        for enrolment in wanted {
+            match known.get(enrolment.name.as_str()).copied() {
+                // Made by somebody else under the same name: what the one before was owed is not for it to see.
+                Some((id, kept)) if kept != enrolment.kept => {
+                    changed.insert(id);
+                    numbers.push(None);
+                }
+                found => numbers.push(found.map(|(id, _)| id)),
+            }
+        }
+        for id in &changed {
+            self.accounts.entry(*id).and_modify(|account| account.deleted = true);
+        }
         let mut listed = BTreeSet::new();
         for (enrolment, number) in wanted.iter().zip(numbers) {
             let id = number.unwrap_or_else(|| self.open(enrolment));
@@ -42,24 +59,30 @@ impl Ledger {
 
     /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].
     pub(crate) fn listing(&self) -> Listing {
-        let listed = self.accounts().map(|(id, a)| (id, (a.unlisted_since, a.backlog_max, a.is_ordered()))).collect();
-        Listing { epoch: self.epoch, listed }
+        let listed = |a: &Account| Listed {
+            unlisted_since: a.unlisted_since,
+            backlog_max: a.backlog_max,
+            ordered: a.is_ordered(),
+            deleted: a.deleted,
+        };
+        Listing { epoch: self.epoch, listed: self.accounts().map(|(id, a)| (id, listed(a))).collect() }
     }
 
     /// Takes an enrolment back: the epoch and the listed subscriptions are those of `before` again. A name that was new
-    /// keeps its number, unlisted, so that no name ever has two.
+    /// keeps its number, unlisted.
     pub(crate) fn unenroll(&mut self, before: &Listing, now: u64) {
         self.epoch = before.epoch;
         for (id, account) in &mut self.accounts {
             match before.listed.get(id) {
-                Some((unlisted, backlog_max, _)) => {
-                    (account.unlisted_since, account.backlog_max) = (*unlisted, *backlog_max);
+                Some(was) => {
+                    (account.unlisted_since, account.backlog_max) = (was.unlisted_since, was.backlog_max);
+                    account.deleted = was.deleted;
                 }
                 None => account.unlisted_since = account.unlisted_since.or(Some(now)),
             }
             account.held.turn(account.takes(), now);
         }
-        before.listed.iter().for_each(|(id, (_, _, ordered))| self.set_ordered(*id, *ordered));
+        before.listed.iter().for_each(|(id, was)| self.set_ordered(*id, was.ordered));
     }
 
     /// Has what a subscription is owed go by key from now on, or as it comes. It is not written down: whoever enrols
@@ -80,7 +103,9 @@ impl Ledger {
     fn open(&mut self, enrolment: &Enrolment) -> SubscriptionId {
         let id = SubscriptionId(self.next_subscription);
         self.next_subscription = self.next_subscription.saturating_add(1);
-        self.accounts.insert(id, Account::new(enrolment.name.clone(), enrolment.backlog_max));
+        let mut account = Account::new(enrolment.name.clone(), enrolment.backlog_max);
+        account.kept = enrolment.kept;
+        self.accounts.insert(id, account);
         id
     }
 

@@ -79,6 +79,10 @@ impl Shared {
                 break;
             }
             let state = inner.delivery(kept, subscription);
+            // It may have ended otherwise since the page was read.
+            if !ordered.fits_delivery(state) {
+                continue;
+            }
             let newest = inner.stories.get(&(sequence, subscription)).and_then(|entries| entries.last());
             let under_way = inner.ledger.cancelled_under_way(subscription, sequence);
             let progress = under_way.or(newest.map(Entry::progress)).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The row of a subscription, which stands in snapshots too.
 //!
-//! Version 2 tells also how it fares, whether it was deleted, and up to which event it was ever owed one; version 1 is read
+//! Version 2 tells also how it fares, where it stands, whether it was deleted, and up to which event it was ever owed one; version 1 is read
 //! still.
 
 use super::*;
@@ -8,6 +8,10 @@ use crate::ledger::Noted;
 
 /// The version in which subscriptions are written.
 const VERSION: u8 = 2;
+/// A mark: whoever made it took it away.
+const DELETED: u8 = 1;
+/// A mark: it stands among the definitions that the outbox keeps, not in the configuration.
+const KEPT: u8 = 2;
 
 /// A subscription as it was written first.
 #[derive(Serialize, Deserialize)]
@@ -31,7 +35,8 @@ enum StandingV1 {
 pub(crate) struct SubscriptionV2 {
     first: SubscriptionV1,
     noted: Noted,
-    deleted: bool,
+    /// [`DELETED`] and [`KEPT`].
+    marks: u8,
     last_owed: u64,
 }
 
@@ -48,20 +53,21 @@ impl From<&Account> for SubscriptionV2 {
             backlog_max: account.backlog_max,
             held: account.held.clone(),
         };
-        Self { first, noted: account.noted, deleted: account.deleted, last_owed: account.last_owed }
+        let marks = if account.deleted { DELETED } else { 0 } | if account.kept { KEPT } else { 0 };
+        Self { first, noted: account.noted, marks, last_owed: account.last_owed }
     }
 }
 
 impl From<SubscriptionV1> for SubscriptionV2 {
     fn from(first: SubscriptionV1) -> Self {
         // Nobody noted it: it may be owed any event that there is.
-        Self { first, noted: Noted::default(), deleted: false, last_owed: u64::MAX }
+        Self { first, noted: Noted::default(), marks: 0, last_owed: u64::MAX }
     }
 }
 
 impl From<SubscriptionV2> for Account {
     fn from(written: SubscriptionV2) -> Self {
-        let SubscriptionV2 { first, noted, deleted, last_owed } = written;
+        let SubscriptionV2 { first, noted, marks, last_owed } = written;
         let mut account = Self::new(first.name, first.backlog_max);
         account.unlisted_since = first.unlisted_since;
         account.standing = match first.standing {
@@ -70,7 +76,8 @@ impl From<SubscriptionV2> for Account {
             StandingV1::Disabled(reason) => Standing::Disabled(reason),
         };
         account.held = first.held;
-        (account.noted, account.deleted, account.last_owed) = (noted, deleted, last_owed);
+        (account.noted, account.last_owed) = (noted, last_owed);
+        (account.deleted, account.kept) = (marks & DELETED != 0, marks & KEPT != 0);
         account
     }
 }
@@ -104,7 +111,7 @@ mod tests {
         account.unlisted_since = Some(5);
         account.standing = Standing::Disabled("410".into());
         account.noted = Noted { failing_since: Some(3), failures: 12, held_until: 99, open_until: Some(100) };
-        (account.deleted, account.last_owed) = (true, 41);
+        (account.deleted, account.kept, account.last_owed) = (true, true, 41);
         account.held.turn(false, 6);
         let (key, sealed) = write_subscription(SubscriptionId(9), &account);
         assert_eq!(read_subscription(&key, &sealed).unwrap(), (SubscriptionId(9), account));

@@ -344,6 +344,13 @@ impl Store {
         inner.ledger.set_standing(subscription, standing, self.time.now())
     }
 
+    /// Takes a change of a standing back.
+    pub(crate) fn put_standing(&self, subscription: SubscriptionId, before: Standing) {
+        let mut inner = self.inner();
+        inner.dirty.insert(subscription);
+        inner.ledger.put_standing(subscription, before, self.time.now());
+    }
+
     /// Notes how subscriptions fare; whether there is something to write.
     pub(crate) fn note_vitals(&self, vitals: &[(SubscriptionId, Vitals)]) -> bool {
         let now = self.time.now();

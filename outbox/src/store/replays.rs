@@ -181,6 +181,10 @@ impl Store {
             let progress = under_way.or(found.map(Entry::progress)).unwrap_or_default();
             let settled = |entry: &Entry| if entry.after.is_settled() { entry.after } else { State::Dead };
             let state = found.map(settled).or(candidate.delivery);
+            // It may have ended otherwise since the page was read.
+            if !ordered.fits_delivery(state) {
+                continue;
+            }
             let Some(entry) = steps::replayed(state, progress, at) else { continue };
             inner.ledger.apply_wish(subscription, sequence, entry.progress(), entry.stand());
             inner.overlay.push(sequence, subscription, entry);

@@ -99,8 +99,9 @@ impl World {
                 self.store = GenerationOutbox::open_by_hand(disk, Arc::clone(&self.clock) as _, random, limits).ok();
             }
             if self.store.is_some() {
-                let wanted =
-                    NAMES.map(|name| Enrolment { name: name.into(), backlog_max: 1000, ordered: false }).to_vec();
+                let wanted = NAMES
+                    .map(|name| Enrolment { name: name.into(), backlog_max: 1000, ordered: false, kept: false })
+                    .to_vec();
                 if let Ok(roll) = self.wait(|o| o.enroll(wanted))? {
                     let ids: Vec<_> = NAMES
                         .iter()

@@ -73,6 +73,45 @@ pub(crate) async fn a_name_that_was_deleted_begins_anew_when_it_comes_again(stor
     assert_eq!(f.enroll(&["a", "other"]).await.0, new);
 }
 
+pub(crate) async fn a_name_that_somebody_else_takes_begins_anew_with_nothing_of_what_was_owed(stores: Stores) {
+    let f = stores.open();
+    let enroll = async |kept: bool| {
+        let enrolment = Enrolment { name: "a".into(), backlog_max: 1_000, ordered: false, kept };
+        f.outbox.enroll(vec![enrolment]).await.unwrap().subscriptions[0].id
+    };
+    let configured = enroll(false).await;
+    let event = f.record_one(&[configured]).await.id;
+    f.outbox.set_standing(configured, Standing::Paused).await.unwrap();
+    // It leaves the configuration, and is owed something still when another comes by the API.
+    f.outbox.enroll(vec![]).await.unwrap();
+    let kept = enroll(true).await;
+    assert_ne!(kept, configured);
+    let roll = f.outbox.roll().await.unwrap().subscriptions;
+    assert_eq!((roll.len(), &roll[0].standing, roll[0].owed), (1, &Standing::Active, 0));
+    assert!(f.claim(kept, 10).await.deliveries.is_empty());
+    assert_eq!(enroll(true).await, kept, "it is the same one from then on");
+    f.record_one(&[kept]).await;
+    // The configuration takes the name while the other is listed.
+    let again = enroll(false).await;
+    assert!(again != kept && again != configured);
+    assert!(f.claim(again, 10).await.deliveries.is_empty());
+    f.outbox.sweep(std::time::Duration::from_secs(1)).await.unwrap();
+    let left = f.outbox.delivery(DeliveryId { event, subscription: configured }).await.unwrap().unwrap().row;
+    assert_eq!(left.state, State::Cancelled);
+    assert_eq!(f.outbox.health().owed, 0);
+}
+
+pub(crate) async fn one_that_is_being_removed_is_neither_resumed_nor_disabled_for_another_reason(stores: Stores) {
+    let f = stores.open();
+    let (ids, _) = f.enroll(&["a"]).await;
+    let deleted = Standing::Disabled(DELETED.into());
+    assert_eq!(f.outbox.set_standing(ids[0], deleted.clone()).await.unwrap(), Some(Standing::Active));
+    for standing in [Standing::Active, Standing::Paused, Standing::Disabled("410".into())] {
+        assert_eq!(f.outbox.set_standing(ids[0], standing).await.unwrap(), None);
+    }
+    assert_eq!(f.outbox.roll().await.unwrap().subscriptions[0].standing, deleted);
+}
+
 /// The bytes of the newest snapshot, which tells of every account.
 fn snapshot_len(disk: &SimDisk) -> usize {
     let files = disk.files().unwrap();

@@ -165,8 +165,10 @@ impl Fixture {
     }
 
     pub(crate) async fn enroll_bounded(&self, names: &[&str], backlog_max: u64) -> (Vec<SubscriptionId>, Epoch) {
-        let wanted =
-            names.iter().map(|name| Enrolment { name: (*name).to_owned(), backlog_max, ordered: false }).collect();
+        let wanted = names
+            .iter()
+            .map(|name| Enrolment { name: (*name).to_owned(), backlog_max, ordered: false, kept: false })
+            .collect();
         let roll = self.outbox.enroll(wanted).await.unwrap();
         let id = |name: &&str| roll.subscriptions.iter().find(|s| s.name == **name).unwrap().id;
         (names.iter().map(id).collect(), roll.epoch)

@@ -40,7 +40,10 @@ fn fresh(seed: u64) -> (SimDisk, Arc<ManualClock>, House) {
 }
 
 fn wanted(names: &[&str]) -> Vec<Enrolment> {
-    names.iter().map(|name| Enrolment { name: (*name).to_owned(), backlog_max: 1_000_000, ordered: false }).collect()
+    names
+        .iter()
+        .map(|name| Enrolment { name: (*name).to_owned(), backlog_max: 1_000_000, ordered: false, kept: false })
+        .collect()
 }
 
 fn listed(roll: &Roll) -> Vec<&str> {

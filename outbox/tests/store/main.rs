@@ -111,6 +111,8 @@ conformance! {
     definitions_are_kept_by_name_and_changed_in_order,
     definitions_beyond_the_bounds_are_refused_and_change_nothing,
     a_name_that_was_deleted_begins_anew_when_it_comes_again,
+    one_that_is_being_removed_is_neither_resumed_nor_disabled_for_another_reason,
+    a_name_that_somebody_else_takes_begins_anew_with_nothing_of_what_was_owed,
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
     one_subscription_is_told_as_the_roll_tells_of_it,

@@ -19,7 +19,7 @@ pub(crate) fn of(key: Option<&str>, owed: &[SubscriptionId]) -> Prepared {
 impl Fixture {
     /// Lists one subscription, whose deliveries go by key or as they come.
     pub(crate) async fn enroll_one(&self, ordered: bool) -> SubscriptionId {
-        let wanted = Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered };
+        let wanted = Enrolment { name: "a".into(), backlog_max: 1_000_000, ordered, kept: false };
         let roll = self.outbox.enroll(vec![wanted]).await.unwrap();
         roll.subscriptions[0].id
     }

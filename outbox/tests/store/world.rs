@@ -72,8 +72,12 @@ impl World {
 
     /// Lists three subscriptions; false where that failed.
     pub(crate) async fn enroll(&mut self) -> bool {
-        let wanted =
-            ["a", "b", "c"].map(|name| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false });
+        let wanted = ["a", "b", "c"].map(|name| Enrolment {
+            name: name.into(),
+            backlog_max: 1_000_000,
+            ordered: false,
+            kept: false,
+        });
         match self.outbox().enroll(wanted.to_vec()).await {
             Ok(roll) => {
                 self.subscriptions = roll.subscriptions.iter().map(|s| s.id).collect();
