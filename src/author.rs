@@ -74,6 +74,14 @@ struct Body {
     timeout_ms: u64,
 }
 
+/// What is read of a [`Body`] of which nothing else can be.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wants {
+    open: Map<String, Value>,
+    telemetry: bool,
+}
+
 /// How large a batch may be.
 #[derive(Serialize, Deserialize)]
 struct Size {
@@ -90,7 +98,7 @@ impl Scribe {
     fn against<'a>(&'a self, guard: &'a Guard) -> Against<'a> {
         let desk = &*self.0;
         let folder = Path::new("");
-        Against { kinds: &desk.kinds, guard, retry: &desk.retry, catalogue: Some(&desk.catalogue), folder }
+        Against { kinds: &desk.kinds, guard, retry: &desk.retry, catalogue: Some(&desk.catalogue), folder, kept: false }
     }
 
     /// Judges settings as a caller wrote them, and writes them down.
@@ -280,15 +288,22 @@ impl Author for Scribe {
 }
 
 impl Scribe {
-    /// A subscription of which nothing but its name is known.
+    /// A subscription that is not read any more. Whose it is and what it wants is kept wherever that can be read: events
+    /// that come meanwhile are owed to it, and held until it is written anew.
     fn unread(&self, definition: &Definition, reason: &str) -> Subscription {
         let timeout = Duration::from_secs(1);
         let shut = Shut { reason: reason.to_owned(), timeout };
+        let wants: Wants = serde_json::from_slice(&definition.body).unwrap_or_default();
+        // What names another is damaged.
+        let own = wants.open.get("name").and_then(Value::as_str) == Some(&definition.name);
+        let (tenant, selectors) = if own { config::read_wants(&wants.open) } else { (None, Vec::new()) };
+        let kind = wants.open.get("deliveree").and_then(Value::as_str).filter(|_| own).unwrap_or("unknown").to_owned();
+        let takes = if own && wants.telemetry { Takes::Telemetry } else { Takes::Notification };
         Subscription {
             name: definition.name.clone(),
-            kind: "unknown".to_owned(),
-            tenant: None,
-            selectors: Vec::new(),
+            kind,
+            tenant,
+            selectors,
             retry: self.0.retry.clone(),
             concurrency: 1,
             circuit: None,
@@ -296,12 +311,12 @@ impl Scribe {
             ordered: false,
             disable_after: None,
             source: Source::Api { revision: definition.revision },
-            shown: Map::new(),
+            shown: if own { wants.open } else { Map::new() },
             reveal: Reveal::default(),
             mark: 0,
-            takes: Takes::Notification,
+            takes,
             ahead: Some((BatchLimits::ONE, timeout)),
-            make: Arc::new(move || shut.clone().of(Takes::Notification)),
+            make: Arc::new(move || shut.clone().of(takes)),
         }
     }
 }

@@ -227,3 +227,46 @@ fn old_secrets_end_with_the_grace_or_sooner() {
     assert_eq!(told(json!("new")), None, "it is the new one");
     assert_eq!(ending(json!("old"), "new", now, now), None, "without a grace");
 }
+
+/// The scribe of a daemon whose `[retry]` says otherwise than when the definitions came.
+fn scribe_retrying(retry: RetryPolicy) -> Scribe {
+    let Some(desk) = Arc::into_inner(scribe().0) else { panic!("it is held twice") };
+    Scribe::new(Desk { retry, ..desk })
+}
+
+#[test]
+fn a_default_that_changes_takes_no_subscription_out_of_the_matching() {
+    let kept = scribe().create(with("retry", json!({"initial": "5m"}))).unwrap().definition;
+    let minute = Duration::from_secs(60);
+    let later = scribe_retrying(RetryPolicy { initial: minute, max: minute, ..RetryPolicy::default() });
+    let Authored { subscription, fault } = later.read(&kept);
+    assert_eq!((fault, subscription.retry.initial, subscription.retry.max), (None, minute, minute));
+    assert_eq!(subscription.selectors, scribe().read(&kept).subscription.selectors);
+}
+
+#[test]
+fn what_is_not_read_any_more_keeps_its_tenant_and_what_it_wants() {
+    let kept = scribe().create(with("tenant", json!("acme"))).unwrap().definition;
+    let whole = scribe().read(&kept).subscription;
+    let changed = |change: fn(&mut Value)| {
+        let mut body: Value = serde_json::from_slice(&kept.body).unwrap();
+        change(&mut body);
+        let read = scribe().read(&Definition { body: body.to_string().into(), ..kept.clone() });
+        assert!(read.fault.is_some(), "{body}");
+        read.subscription
+    };
+    for change in [
+        (|body| body["open"]["deliveree"] = json!("pigeon")) as fn(&mut Value),
+        |body| body["open"]["concurrency"] = json!(0),
+        |body| body["version"] = json!(9),
+        |body| body["timeout_ms"] = Value::Null,
+    ] {
+        let read = changed(change);
+        assert_eq!((read.tenant, read.selectors), (whole.tenant.clone(), whole.selectors.clone()));
+    }
+    // Where these are not what was meant, it gets nothing rather than what it never asked for.
+    let broader = changed(|body| body["open"]["tenant"] = json!(7));
+    assert_eq!((broader.tenant, broader.selectors), (None, Vec::new()));
+    let another = changed(|body| body["open"]["name"] = json!("other"));
+    assert_eq!(another.selectors, Vec::new());
+}

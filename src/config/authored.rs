@@ -4,12 +4,15 @@
 //! daemon's machine, and whatever takes a protection away. How it is kept, and what of it is sealed, is left to
 //! [`crate::author`]; [`split`] says which part is which.
 
+use super::daemon::read_tenant;
 use super::json;
 use super::problem::{Place, Problem, Problems};
 use super::section::Section;
+use super::selector;
 use super::subscription::{self, Against, Subscription, read_common, scope_of};
 use posthaste_actors::settings::{self, Make, Reveal, Source};
 use posthaste_deliverees::registry::Kinds;
+use posthaste_events::matching::Selector;
 use posthaste_events::{BatchLimits, Takes};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -89,6 +92,20 @@ pub(crate) struct Front {
     pub(crate) reveal: Reveal,
 }
 
+/// Whose a kept subscription is and what it wants, where the rest of it is not read any more; nothing where these two are
+/// not read as they were meant, since it would get what it never asked for.
+pub(crate) fn read_wants(open: &Map<String, Value>) -> (Option<String>, Vec<Selector>) {
+    let mut problems = Problems::default();
+    let tree = json::tree(open, &mut problems);
+    let mut section = Section::of(&tree, &tree.place, scope_of(&tree), &mut problems);
+    let tenant = read_tenant(&mut section);
+    let selectors = selector::read(&mut section, tenant.as_deref(), None);
+    if problems.count() > 0 {
+        return (tenant, Vec::new());
+    }
+    (tenant, selectors)
+}
+
 /// Reads the open part of a kept subscription. What was judged when it came is not held against a catalogue again, which
 /// may be another by now.
 ///
@@ -101,7 +118,7 @@ pub(crate) fn read_open(
 ) -> Result<settings::Subscription, String> {
     let mut problems = Problems::default();
     let tree = json::tree(open, &mut problems);
-    let against = Against { catalogue: None, ..*against };
+    let against = Against { catalogue: None, kept: true, ..*against };
     let mut section = Section::of(&tree, &tree.place, scope_of(&tree), &mut problems);
     let mut names = BTreeSet::new();
     let (common, _) = read_common(&tree, &mut section, &mut names, &against);
