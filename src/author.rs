@@ -16,6 +16,7 @@ use posthaste_actors::settings::{Make, Reveal, Source, Subscription};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Parsed, Tools};
 use posthaste_deliverees::webhook::sign::{self, FRESH_BYTES};
+use posthaste_deliverees::webhook::{self, SECRETS_MAX};
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::outcome::Detail;
 use posthaste_events::{
@@ -37,6 +38,7 @@ const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The key of a kind that signs.
 const SECRETS: &str = "secrets";
+const SECRETS_POINTER: &str = "/secrets";
 
 /// What subscriptions are read and written by; cheap to clone.
 #[derive(Clone)]
@@ -72,6 +74,17 @@ struct Body {
     telemetry: bool,
     batch: Size,
     timeout_ms: u64,
+    /// A mark of what its kind has but for the secrets, which tells nothing of it: whether the receiver is the same.
+    #[serde(default)]
+    receiver: String,
+}
+
+/// What is read of a [`Body`] of which nothing else can be.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wants {
+    open: Map<String, Value>,
+    telemetry: bool,
 }
 
 /// How large a batch may be.
@@ -90,16 +103,29 @@ impl Scribe {
     fn against<'a>(&'a self, guard: &'a Guard) -> Against<'a> {
         let desk = &*self.0;
         let folder = Path::new("");
-        Against { kinds: &desk.kinds, guard, retry: &desk.retry, catalogue: Some(&desk.catalogue), folder }
+        Against { kinds: &desk.kinds, guard, retry: &desk.retry, catalogue: Some(&desk.catalogue), folder, kept: false }
     }
 
     /// Judges settings as a caller wrote them, and writes them down.
     fn write(&self, settings: &Map<String, Value>, revision: u64, secret: Option<String>) -> Result<Draft, NotWritten> {
-        let judged = config::judge(settings, &self.against(&self.0.guard)).map_err(mistakes)?;
+        self.write_as(settings, &self.against(&self.0.guard), revision, secret)
+    }
+
+    fn write_as(
+        &self,
+        settings: &Map<String, Value>,
+        against: &Against<'_>,
+        revision: u64,
+        secret: Option<String>,
+    ) -> Result<Draft, NotWritten> {
+        let judged = config::judge(settings, against).map_err(mistakes)?;
         let made = judged.parsed.make(self.tools(&judged.name))();
         let (limits, timeout) = (made.limits(), made.timeout());
         let (open, own) = config::split(settings, &self.0.kinds);
         let plain = serde_json::to_vec(&own).map_err(|e| wrong("", e.to_string()))?;
+        let mut named = own;
+        named.remove(SECRETS);
+        let receiver = serde_json::to_vec(&named).map_err(|e| wrong("", e.to_string()))?;
         let vault = &self.0.vault;
         let body = Body {
             version: VERSION,
@@ -110,6 +136,7 @@ impl Scribe {
             telemetry: judged.parsed.takes == Takes::Telemetry,
             batch: Size { events: limits.events, bytes: limits.bytes, wait_ms: millis(limits.wait) },
             timeout_ms: millis(timeout),
+            receiver: vault.mark_of(&judged.name, &receiver),
         };
         let body = serde_json::to_vec(&body).map_err(|e| wrong("", e.to_string()))?;
         if body.len() > DEFINITION_MAX {
@@ -163,6 +190,7 @@ impl Scribe {
             limits,
             timeout,
             revision: definition.revision,
+            receiver: body.receiver,
             make: self.make(definition, takes, timeout),
             reveal: self.reveal(definition),
         };
@@ -211,7 +239,10 @@ impl Author for Scribe {
     }
 
     fn create(&self, mut settings: Map<String, Value>) -> Result<Draft, NotWritten> {
-        let secret = (self.signs(&settings) && !settings.contains_key(SECRETS)).then(|| self.new_secret());
+        // Nobody in a chat looks at signatures; where one is asked for all the same, it is made.
+        let unsigned = !settings.contains_key("signature")
+            && settings.get("format").and_then(Value::as_str).is_some_and(webhook::goes_to_a_chat);
+        let secret = (self.signs(&settings) && !unsigned && !settings.contains_key(SECRETS)).then(|| self.new_secret());
         if let Some(secret) = &secret {
             settings.insert(SECRETS.to_owned(), json!([secret]));
         }
@@ -234,7 +265,12 @@ impl Author for Scribe {
                 return Err(wrong(&format!("/{fixed}"), why));
             }
         }
+        let before = settings.clone();
         merge(&mut settings, patch);
+        // Of one that cannot be opened all is to be written anew.
+        if settings == before && self.opened(kept).is_ok() {
+            return Ok(Draft { definition: kept.clone(), authored: self.read(kept), secret: None });
+        }
         self.write(&settings, kept.revision + 1, None)
     }
 
@@ -251,15 +287,27 @@ impl Author for Scribe {
         let new = rotation.secret.or_else(|| made.clone()).unwrap_or_default();
         let before = settings.get(SECRETS).and_then(Value::as_array).cloned().unwrap_or_default();
         let until = later(now, grace);
-        let old = before.into_iter().filter_map(|secret| ending(secret, &new, until, now));
+        let mut old: Vec<(Timestamp, Value)> =
+            before.into_iter().filter_map(|secret| ending(secret, &new, until, now)).collect();
+        while old.len() >= SECRETS_MAX
+            && let Some(soonest) = (0..old.len()).rev().min_by_key(|at| old[*at].0)
+        {
+            old.remove(soonest);
+        }
+        let old = old.into_iter().map(|(_, secret)| secret);
         let secrets: Vec<Value> = std::iter::once(Value::from(new.as_str())).chain(old).collect();
         settings.insert(SECRETS.to_owned(), secrets.into());
-        let written = self.write(&settings, kept.revision + 1, made);
-        // What is wrong now can be nothing but the new secret, or that there are too many.
+        // All but the secret was judged when it came: networks and event types of today have no say in it.
+        let guard = Guard::off();
+        let against = Against { catalogue: None, kept: true, ..self.against(&guard) };
+        let written = self.write_as(&settings, &against, kept.revision + 1, made);
         written.map_err(|why| match why {
             NotWritten::Wrong(mistakes) => {
-                let to_secret = |m: Mistake| Mistake { pointer: "/secret".to_owned(), ..m };
-                NotWritten::Wrong(mistakes.into_iter().map(to_secret).collect())
+                let named = |m: Mistake| match m.pointer.strip_prefix(SECRETS_POINTER) {
+                    Some(_) => Mistake { pointer: "/secret".to_owned(), ..m },
+                    None => m,
+                };
+                NotWritten::Wrong(mistakes.into_iter().map(named).collect())
             }
             other => other,
         })
@@ -280,15 +328,22 @@ impl Author for Scribe {
 }
 
 impl Scribe {
-    /// A subscription of which nothing but its name is known.
+    /// A subscription that is not read any more. Whose it is and what it wants is kept wherever that can be read: events
+    /// that come meanwhile are owed to it, and held until it is written anew.
     fn unread(&self, definition: &Definition, reason: &str) -> Subscription {
         let timeout = Duration::from_secs(1);
         let shut = Shut { reason: reason.to_owned(), timeout };
+        let wants: Wants = serde_json::from_slice(&definition.body).unwrap_or_default();
+        // What names another is damaged.
+        let own = wants.open.get("name").and_then(Value::as_str) == Some(&definition.name);
+        let (tenant, selectors) = if own { config::read_wants(&wants.open) } else { (None, Vec::new()) };
+        let kind = wants.open.get("deliveree").and_then(Value::as_str).filter(|_| own).unwrap_or("unknown").to_owned();
+        let takes = if own && wants.telemetry { Takes::Telemetry } else { Takes::Notification };
         Subscription {
             name: definition.name.clone(),
-            kind: "unknown".to_owned(),
-            tenant: None,
-            selectors: Vec::new(),
+            kind,
+            tenant,
+            selectors,
             retry: self.0.retry.clone(),
             concurrency: 1,
             circuit: None,
@@ -296,12 +351,12 @@ impl Scribe {
             ordered: false,
             disable_after: None,
             source: Source::Api { revision: definition.revision },
-            shown: Map::new(),
+            shown: if own { wants.open } else { Map::new() },
             reveal: Reveal::default(),
             mark: 0,
-            takes: Takes::Notification,
+            takes,
             ahead: Some((BatchLimits::ONE, timeout)),
-            make: Arc::new(move || shut.clone().of(Takes::Notification)),
+            make: Arc::new(move || shut.clone().of(takes)),
         }
     }
 }
@@ -370,7 +425,7 @@ fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
 }
 
 /// An old secret, which counts until then or until it ended before; `None` where that is over, or it is the new one.
-fn ending(secret: Value, new: &str, until: Timestamp, now: Timestamp) -> Option<Value> {
+fn ending(secret: Value, new: &str, until: Timestamp, now: Timestamp) -> Option<(Timestamp, Value)> {
     let (text, ends) = match &secret {
         Value::Object(table) => {
             let ends = table.get("until").and_then(Value::as_str).and_then(|t| Timestamp::parse(t).ok());
@@ -379,7 +434,7 @@ fn ending(secret: Value, new: &str, until: Timestamp, now: Timestamp) -> Option<
         other => (other.as_str()?.to_owned(), None),
     };
     let until = ends.map_or(until, |ends| ends.min(until));
-    (text != new && until > now).then(|| json!({ "secret": text, "until": until.to_string() }))
+    (text != new && until > now).then(|| (until, json!({ "secret": text, "until": until.to_string() })))
 }
 
 fn later(now: Timestamp, wait: Duration) -> Timestamp {

@@ -2,6 +2,8 @@
 
 use posthaste_events::Timestamp;
 use posthaste_events::seams::{Clock, Random};
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,9 +38,28 @@ impl Random for SystemRandom {
     }
 }
 
+impl SystemRandom {
+    /// Fills with bytes of the system itself, asked for anew each time: a machine that goes on twice from one snapshot has the
+    /// state of this process twice, but not these.
+    pub(crate) fn fill(self, bytes: &mut [u8]) {
+        if OsRng.try_fill_bytes(bytes).is_err() {
+            // A system that has no randomness now, after the start had some: what grows from that is the next best.
+            rand::fill(bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_is_filled_and_never_the_same_way_twice() {
+        let (mut a, mut b) = ([0; 61], [0; 61]);
+        SystemRandom.fill(&mut a);
+        SystemRandom.fill(&mut b);
+        assert!(a != b && a[53..] != [0; 8] && a[..8] != [0; 8], "{a:?} {b:?}");
+    }
 
     #[test]
     fn time_does_not_run_back_and_the_wall_clock_shows_this_century() {

@@ -7,7 +7,6 @@ use crate::clock::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use posthaste_events::installation::SECRET_BYTES;
-use posthaste_events::seams::Random as _;
 use rustix::fs::fsync;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -56,9 +55,7 @@ pub(crate) fn parse(text: &str) -> Option<[u8; SECRET_BYTES]> {
 
 fn make(data_dir: &Path, path: &Path, random: SystemRandom) -> io::Result<[u8; SECRET_BYTES]> {
     let mut secret = [0; SECRET_BYTES];
-    for chunk in secret.chunks_exact_mut(8) {
-        chunk.copy_from_slice(&random.next().to_be_bytes());
-    }
+    random.fill(&mut secret);
     // Written aside and renamed, so that a crash leaves no half of a key.
     let aside = path.with_extension("key.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;

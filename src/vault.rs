@@ -11,7 +11,6 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use posthaste_events::installation::SECRET_BYTES;
-use posthaste_events::seams::Random as _;
 use sha2::Sha256;
 use std::fmt;
 use std::fmt::Write as _;
@@ -22,6 +21,8 @@ const NONCE_BYTES: usize = 24;
 const LABEL: &[u8] = b"posthaste: subscriptions at rest, 1";
 /// What the mark of a key is derived for.
 const MARK_LABEL: &[u8] = b"posthaste: which key, 1";
+/// What the key of marks of receivers is derived for.
+const RECEIVER_LABEL: &[u8] = b"posthaste: which receiver, 1";
 
 /// Keys that seal and open.
 pub(crate) struct Vault {
@@ -32,6 +33,8 @@ pub(crate) struct Vault {
 struct Sealer {
     cipher: XChaCha20Poly1305,
     mark: String,
+    /// What marks of what is sealed are made with.
+    marking: [u8; SECRET_BYTES],
 }
 
 /// Why something cannot be opened; it shows nothing of it.
@@ -78,6 +81,15 @@ impl Vault {
         sealer.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| NotOpened::Damaged)
     }
 
+    /// A mark of something secret of the subscription of this name: the same for the same, as long as the key is.
+    pub(crate) fn mark_of(&self, name: &str, secret: &[u8]) -> String {
+        let mut mac = keyed(&self.current.marking);
+        mac.update(&associated(name));
+        mac.update(b"\0");
+        mac.update(secret);
+        STANDARD.encode(mac.finalize().into_bytes())
+    }
+
     fn sealer(&self, mark: &str) -> Option<&Sealer> {
         std::iter::once(&self.current).chain(&self.previous).find(|s| s.mark == mark)
     }
@@ -97,17 +109,21 @@ impl Sealer {
             let _ = write!(mark, "{byte:02x}");
             mark
         });
-        Self { cipher, mark }
+        Self { cipher, mark, marking: derived(key, RECEIVER_LABEL) }
     }
 }
 
 fn derived(key: &[u8; SECRET_BYTES], label: &[u8]) -> [u8; 32] {
+    let mut mac = keyed(key);
+    mac.update(label);
+    mac.finalize().into_bytes().into()
+}
+
+fn keyed(key: &[u8; SECRET_BYTES]) -> Hmac<Sha256> {
     // A key that is shorter than a block is filled up with zeros (RFC 2104 section 2), which cannot fail here.
     let mut block = [0; 64];
     block[..SECRET_BYTES].copy_from_slice(key);
-    let mut mac = <Hmac<Sha256> as Mac>::new(&block.into());
-    mac.update(label);
-    mac.finalize().into_bytes().into()
+    <Hmac<Sha256> as Mac>::new(&block.into())
 }
 
 fn associated(name: &str) -> Vec<u8> {
@@ -116,9 +132,7 @@ fn associated(name: &str) -> Vec<u8> {
 
 /// Fills with random bytes of the system's own, and of nothing else: they become nonces and secrets.
 pub(crate) fn fill(bytes: &mut [u8], random: SystemRandom) {
-    for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_be_bytes()[..chunk.len()]);
-    }
+    random.fill(bytes);
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub struct Authored {
 }
 
 /// What an author wrote.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Draft {
     /// To be kept.
     pub definition: Definition,
@@ -55,6 +55,15 @@ pub struct Draft {
     pub authored: Authored,
     /// A secret that was made, to be shown this once.
     pub secret: Option<String>,
+}
+
+impl fmt::Debug for Draft {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Draft");
+        shown.field("name", &self.definition.name).field("revision", &self.definition.revision);
+        shown.field("fault", &self.authored.fault).finish_non_exhaustive()
+    }
 }
 
 /// A change of secrets.

@@ -12,6 +12,7 @@ use posthaste_events::prepare::{RelayDraft, Unfit};
 use posthaste_events::{Attempt, DeliveryId, EventId, EventType, Pattern, Prepared, State, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 use posthaste_outbox::{Answer, Epoch, Health, RecordError, Recorded, ReplayId, Standing, StoreError};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -219,7 +220,6 @@ pub struct PutSubscription {
 }
 
 /// What [`PutSubscription`] does.
-#[derive(Debug)]
 pub enum Put {
     /// Makes one: its settings, with its name, as JSON has them.
     Create(serde_json::Map<String, serde_json::Value>),
@@ -232,6 +232,21 @@ pub enum Put {
         /// The revisions that may be changed; `None`: whatever it has.
         revisions: Option<Vec<u64>>,
     },
+}
+
+impl fmt::Debug for Put {
+    /// Which keys there are, and no value: some are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(settings) => f.debug_tuple("Create").field(&settings.keys().collect::<Vec<_>>()).finish(),
+            Self::Change { name, patch, revisions } => f
+                .debug_struct("Change")
+                .field("name", name)
+                .field("patch", &patch.keys().collect::<Vec<_>>())
+                .field("revisions", revisions)
+                .finish(),
+        }
+    }
 }
 
 /// Puts a new secret first; those before it count until a grace is over. Answered once it is durable and takes effect.
@@ -261,12 +276,19 @@ pub struct RemoveSubscription {
 }
 
 /// A subscription after a change.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Changed {
     /// As it stands now.
     pub view: SubscriptionView,
     /// A secret that was made, shown this once.
     pub secret: Option<String>,
+}
+
+impl fmt::Debug for Changed {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed").field("view", &self.view).finish_non_exhaustive()
+    }
 }
 
 /// Why a subscription was not changed; nothing is changed then, but where the outbox failed.

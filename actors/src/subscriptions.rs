@@ -343,7 +343,12 @@ impl Inner {
                 {
                     return Err(NotChanged::Foreign);
                 }
-                author.change(kept, patch)?
+                let draft = author.change(kept, patch)?;
+                // Nothing is changed, so nothing is written.
+                if draft.definition == *kept {
+                    return Ok(None);
+                }
+                draft
             }
             Change::Rotate(target, rotation) => {
                 let kept = sought(&target, roster, changing, touched)?;

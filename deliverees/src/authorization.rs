@@ -7,12 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::fmt;
 
 /// How long a user, a password or a token may be, in bytes.
 const PART_MAX: usize = 2_048;
 
 /// `auth` as it is written: one of these.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WrittenAuth {
     /// User and password (RFC 7617), sent as UTF-8.
@@ -22,13 +23,27 @@ pub struct WrittenAuth {
 }
 
 /// User and password.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Basic {
     /// The user; no colon and no control character, at most 2,048 bytes.
     pub user: String,
     /// The password; no control character, at most 2,048 bytes.
     pub password: String,
+}
+
+impl fmt::Debug for WrittenAuth {
+    /// Which of them there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bearer = self.bearer.as_ref().map(|_| "…");
+        f.debug_struct("WrittenAuth").field("basic", &self.basic).field("bearer", &bearer).finish()
+    }
+}
+
+impl fmt::Debug for Basic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Basic(…)")
+    }
 }
 
 /// What is sent as `authorization`.
@@ -38,8 +53,8 @@ pub(crate) struct Authorization {
     shown: Value,
 }
 
-impl std::fmt::Debug for Authorization {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Authorization({})", self.shown)
     }
 }

@@ -217,7 +217,7 @@ fn merging_is_as_rfc_7396_has_it() {
 fn old_secrets_end_with_the_grace_or_sooner() {
     let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
     let until = later(now, GRACE);
-    let told = |secret| ending(secret, "new", until, now);
+    let told = |secret| ending(secret, "new", until, now).map(|(_, secret)| secret);
     assert_eq!(told(json!("old")), Some(json!({"secret": "old", "until": "2026-01-02T00:00:00.000Z"})));
     let soon = json!({"secret": "older", "until": "2026-01-01T01:00:00.000Z"});
     assert_eq!(told(soon.clone()), Some(soon));
@@ -225,5 +225,126 @@ fn old_secrets_end_with_the_grace_or_sooner() {
     assert_eq!(told(far).unwrap()["until"], "2026-01-02T00:00:00.000Z");
     assert_eq!(told(json!({"secret": "gone", "until": "2025-01-01T01:00:00Z"})), None);
     assert_eq!(told(json!("new")), None, "it is the new one");
-    assert_eq!(ending(json!("old"), "new", now, now), None, "without a grace");
+    assert!(ending(json!("old"), "new", now, now).is_none(), "without a grace");
+}
+
+/// The scribe of a daemon whose `[retry]` says otherwise than when the definitions came.
+fn scribe_retrying(retry: RetryPolicy) -> Scribe {
+    let Some(desk) = Arc::into_inner(scribe().0) else { panic!("it is held twice") };
+    Scribe::new(Desk { retry, ..desk })
+}
+
+#[test]
+fn a_default_that_changes_takes_no_subscription_out_of_the_matching() {
+    let kept = scribe().create(with("retry", json!({"initial": "5m"}))).unwrap().definition;
+    let minute = Duration::from_secs(60);
+    let later = scribe_retrying(RetryPolicy { initial: minute, max: minute, ..RetryPolicy::default() });
+    let Authored { subscription, fault } = later.read(&kept);
+    assert_eq!((fault, subscription.retry.initial, subscription.retry.max), (None, minute, minute));
+    assert_eq!(subscription.selectors, scribe().read(&kept).subscription.selectors);
+}
+
+#[test]
+fn what_is_not_read_any_more_keeps_its_tenant_and_what_it_wants() {
+    let kept = scribe().create(with("tenant", json!("acme"))).unwrap().definition;
+    let whole = scribe().read(&kept).subscription;
+    let changed = |change: fn(&mut Value)| {
+        let mut body: Value = serde_json::from_slice(&kept.body).unwrap();
+        change(&mut body);
+        let read = scribe().read(&Definition { body: body.to_string().into(), ..kept.clone() });
+        assert!(read.fault.is_some(), "{body}");
+        read.subscription
+    };
+    for change in [
+        (|body| body["open"]["deliveree"] = json!("pigeon")) as fn(&mut Value),
+        |body| body["open"]["concurrency"] = json!(0),
+        |body| body["version"] = json!(9),
+        |body| body["timeout_ms"] = Value::Null,
+    ] {
+        let read = changed(change);
+        assert_eq!((read.tenant, read.selectors), (whole.tenant.clone(), whole.selectors.clone()));
+    }
+    // Where these are not what was meant, it gets nothing rather than what it never asked for.
+    let broader = changed(|body| body["open"]["tenant"] = json!(7));
+    assert_eq!((broader.tenant, broader.selectors), (None, Vec::new()));
+    let another = changed(|body| body["open"]["name"] = json!("other"));
+    assert_eq!(another.selectors, Vec::new());
+}
+
+#[test]
+fn a_rotation_is_judged_by_nothing_but_the_new_secret() {
+    let open = scribe_guarded(Guard::off());
+    let kept = open.create(with("url", json!("http://10.0.0.1/x"))).unwrap().definition;
+    let today = scribe_guarded(Guard::allowing(Vec::new()));
+    let now = Timestamp::from_millis(0);
+    assert_eq!(today.rotate(&kept, Rotation::default(), now).unwrap().definition.revision, 2);
+    let short = Rotation { secret: Some("whsec_short".to_owned()), grace: None };
+    assert_eq!(pointers(today.rotate(&kept, short, now)), ["/secret"]);
+}
+
+fn scribe_guarded(guard: Guard) -> Scribe {
+    let Some(desk) = Arc::into_inner(scribe().0) else { panic!("it is held twice") };
+    Scribe::new(Desk { guard, ..desk })
+}
+
+#[test]
+fn rotations_without_end_keep_to_the_most_secrets_and_drop_what_is_over() {
+    let scribe = scribe();
+    let mut kept = scribe.create(webhook()).unwrap().definition;
+    let at = Timestamp::from_millis;
+    let secrets = |kept: &Definition| scribe.opened(kept).unwrap()[SECRETS].as_array().unwrap().clone();
+    for n in 0..12 {
+        kept = scribe.rotate(&kept, Rotation::default(), at(n)).unwrap().definition;
+    }
+    let held = secrets(&kept);
+    assert_eq!(held.len(), SECRETS_MAX);
+    assert!(held[0].is_string() && held[1..].iter().all(|old| old["until"].is_string()), "{held:?}");
+    let last = held[1].clone();
+    assert_eq!(last["until"], later(at(11), GRACE).to_string());
+    let next = scribe.rotate(&kept, Rotation::default(), later(at(11), GRACE)).unwrap().definition;
+    assert_eq!(secrets(&next).len(), 2, "what is over is gone");
+}
+
+#[test]
+fn what_goes_to_a_chat_has_a_secret_only_where_a_signature_is_asked_for() {
+    let made = |settings| scribe().create(settings).unwrap().secret.is_some();
+    let mut signed = with("format", json!("slack"));
+    signed.insert("signature".to_owned(), json!("standard"));
+    assert!(!made(with("format", json!("slack"))) && made(signed) && made(with("format", json!("cloudevents"))));
+}
+
+#[test]
+fn the_mark_changes_with_the_receiver_and_with_nothing_else() {
+    let first = scribe().create(webhook()).unwrap();
+    let mark = |draft: &Draft| draft.authored.subscription.mark;
+    let patched = |patch: Value| scribe().change(&first.definition, object(patch)).unwrap();
+    for same in [
+        json!({"events": ["a:b"]}),
+        json!({"concurrency": 3}),
+        json!({"secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}),
+    ] {
+        let changed = patched(same);
+        assert_eq!((mark(&changed), changed.definition.revision), (mark(&first), 2));
+    }
+    let rotated = scribe().rotate(&first.definition, Rotation::default(), Timestamp::from_millis(0)).unwrap();
+    assert_eq!(mark(&rotated), mark(&first));
+    for other in [
+        json!({"url": "https://hooks.example.com/other"}),
+        json!({"headers": {"x-env": "b"}}),
+        json!({"auth": {"bearer": "t"}}),
+    ] {
+        assert_ne!(mark(&patched(other)), mark(&first));
+    }
+    let nothing = patched(json!({"events": ["posthaste:**"]}));
+    assert_eq!(nothing.definition, first.definition, "nothing is written");
+}
+
+#[test]
+fn no_debug_text_shows_a_secret() {
+    let draft = scribe().create(webhook()).unwrap();
+    let secret = draft.secret.clone().unwrap();
+    let create = posthaste_actors::messages::Put::Create(with("secrets", json!([secret])));
+    for text in [format!("{draft:?}"), format!("{create:?}")] {
+        assert!(!text.contains(&secret) && !text.contains("CANARY"), "{text}");
+    }
 }

@@ -4,12 +4,15 @@
 //! daemon's machine, and whatever takes a protection away. How it is kept, and what of it is sealed, is left to
 //! [`crate::author`]; [`split`] says which part is which.
 
+use super::daemon::read_tenant;
 use super::json;
 use super::problem::{Place, Problem, Problems};
 use super::section::Section;
+use super::selector;
 use super::subscription::{self, Against, Subscription, read_common, scope_of};
 use posthaste_actors::settings::{self, Make, Reveal, Source};
 use posthaste_deliverees::registry::Kinds;
+use posthaste_events::matching::Selector;
 use posthaste_events::{BatchLimits, Takes};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -81,12 +84,28 @@ pub(crate) struct Front {
     pub(crate) limits: BatchLimits,
     /// How long a call may take.
     pub(crate) timeout: Duration,
+    /// A mark of whom it calls, and how.
+    pub(crate) receiver: String,
     /// Grows with each change.
     pub(crate) revision: u64,
     /// Makes its deliveree.
     pub(crate) make: Make,
     /// Shows its whole URLs.
     pub(crate) reveal: Reveal,
+}
+
+/// Whose a kept subscription is and what it wants, where the rest of it is not read any more; nothing where these two are
+/// not read as they were meant, since it would get what it never asked for.
+pub(crate) fn read_wants(open: &Map<String, Value>) -> (Option<String>, Vec<Selector>) {
+    let mut problems = Problems::default();
+    let tree = json::tree(open, &mut problems);
+    let mut section = Section::of(&tree, &tree.place, scope_of(&tree), &mut problems);
+    let tenant = read_tenant(&mut section);
+    let selectors = selector::read(&mut section, tenant.as_deref(), None);
+    if problems.count() > 0 {
+        return (tenant, Vec::new());
+    }
+    (tenant, selectors)
 }
 
 /// Reads the open part of a kept subscription. What was judged when it came is not held against a catalogue again, which
@@ -101,7 +120,7 @@ pub(crate) fn read_open(
 ) -> Result<settings::Subscription, String> {
     let mut problems = Problems::default();
     let tree = json::tree(open, &mut problems);
-    let against = Against { catalogue: None, ..*against };
+    let against = Against { catalogue: None, kept: true, ..*against };
     let mut section = Section::of(&tree, &tree.place, scope_of(&tree), &mut problems);
     let mut names = BTreeSet::new();
     let (common, _) = read_common(&tree, &mut section, &mut names, &against);
@@ -112,7 +131,8 @@ pub(crate) fn read_open(
     let common = common.ok_or("it has no name or kind")?;
     let shown = common.shown(&front.shown);
     let mut mark = DefaultHasher::new();
-    (front.revision, subscription::mark(&shown, &Map::new())).hash(&mut mark);
+    // Neither what it wants nor its secrets: only whoever is called at the other end.
+    (&common.kind, &front.receiver).hash(&mut mark);
     Ok(settings::Subscription {
         name: common.name,
         kind: common.kind,

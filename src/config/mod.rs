@@ -22,7 +22,7 @@ mod subscription;
 mod telemetry;
 mod units;
 
-pub(crate) use authored::{Front, judge, read_open, split};
+pub(crate) use authored::{Front, judge, read_open, read_wants, split};
 pub use daemon::{Daemon, Networks, Scope, Secret, SecretKey, Token};
 pub(crate) use nearest::nearest;
 pub use outbox::{Engine, OutboxLimits};
@@ -146,6 +146,7 @@ fn read(path: &Path, env: &Env, kinds: &Kinds, declared: &Declarations, problems
         retry: &defaults,
         catalogue: catalogue.as_ref(),
         folder: &folder,
+        kept: false,
     };
     let subscriptions = subscription::read_all(&mut top, &against);
     top.finish();

@@ -15,9 +15,15 @@ pub(super) fn read_defaults(top: &mut Section<'_, '_>) -> RetryPolicy {
 }
 
 /// Reads a table of retry keys; an absent key is as in `base`.
-pub(super) fn read(mut section: Section<'_, '_>, base: &RetryPolicy) -> RetryPolicy {
+pub(super) fn read(section: Section<'_, '_>, base: &RetryPolicy) -> RetryPolicy {
+    read_as(section, base, false)
+}
+
+/// The same; of one that is `kept` the first wait is shortened to the longest where `base` has changed since it was
+/// judged: whoever wrote it did nothing wrong.
+pub(super) fn read_as(mut section: Section<'_, '_>, base: &RetryPolicy, kept: bool) -> RetryPolicy {
     let names_wait = section.has("initial") || section.has("max");
-    let policy = RetryPolicy {
+    let mut policy = RetryPolicy {
         initial: section.duration("initial", MILLISECOND, base.initial),
         multiplier: section.number("multiplier", 1.0..=MULTIPLIER_MAX, base.multiplier),
         max: section.duration("max", MILLISECOND, base.max),
@@ -32,6 +38,9 @@ pub(super) fn read(mut section: Section<'_, '_>, base: &RetryPolicy) -> RetryPol
             }
         },
     };
+    if kept {
+        policy.initial = policy.initial.min(policy.max);
+    }
     if names_wait && policy.initial > policy.max {
         let place = section.place_of(if section.has("initial") { "initial" } else { "max" });
         let [initial, max] = [policy.initial, policy.max].map(super::units::written);

@@ -108,6 +108,8 @@ pub(crate) struct Against<'a> {
     pub(crate) catalogue: Option<&'a Catalogue>,
     /// The folder of the configuration: paths are seen from it.
     pub(crate) folder: &'a Path,
+    /// Whether they were judged before, when they came: what is set elsewhere may be otherwise by now.
+    pub(crate) kept: bool,
 }
 
 /// Reads every subscription; those with a problem are left out, but their names count.
@@ -175,7 +177,7 @@ pub(super) fn read_common<'a, 'k>(
     let tenant = read_tenant(section);
     let selectors = selector::read(section, tenant.as_deref(), against.catalogue);
     let own_retry = section.has("retry");
-    let retry = retry::read(section.section("retry"), against.retry);
+    let retry = retry::read_as(section.section("retry"), against.retry, against.kept);
     let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX, CONCURRENCY_DEFAULT);
     let circuit = read_circuit(section);
     let ordered = section.word("ordering", &["none", "key"]).is_some_and(|(word, _)| word == "key");

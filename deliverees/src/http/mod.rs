@@ -35,6 +35,7 @@ use client::Client;
 use connect::Connector;
 use pool::Pool;
 use rustls::pki_types::CertificateDer;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use surf::http::{Method, headers::HeaderName};
@@ -96,7 +97,7 @@ impl Default for Parts {
 }
 
 /// What is sent: the body is shared, not copied.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// To where.
     pub target: Arc<Target>,
@@ -106,6 +107,15 @@ pub struct Outgoing {
     pub body: Bytes,
     /// Where the exchange notes how far it has come.
     pub progress: Progress,
+}
+
+impl fmt::Debug for Outgoing {
+    /// Where to, and which headers: what they and the body say may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let mut shown = f.debug_struct("Outgoing");
+        shown.field("target", &self.target).field("headers", &names).finish_non_exhaustive()
+    }
 }
 
 /// What a request carries past surf, whose own body would be copied and sniffed.

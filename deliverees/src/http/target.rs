@@ -3,6 +3,7 @@
 use super::wire::{Trust, Wire};
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use url::{Host, Url};
@@ -11,7 +12,7 @@ use url::{Host, Url};
 pub const URL_MAX: usize = 2048;
 
 /// A place to send to: an absolute http or https URL without userinfo and fragment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     url: Url,
     origin: Origin,
@@ -23,6 +24,13 @@ pub struct Target {
 /// A name as it is looked up: without the dot that may end it.
 pub(super) fn plain(name: &str) -> &str {
     name.trim_end_matches('.')
+}
+
+impl fmt::Debug for Target {
+    /// Its origin alone: the rest may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.shown())
+    }
 }
 
 /// What connections are kept by.

@@ -11,6 +11,7 @@ use crate::options::{Keys, Options, Problem, Span, read};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use surf::http::headers::HeaderName as Name;
@@ -40,7 +41,7 @@ pub const KEYS: Keys = Keys {
 };
 
 /// The options of a webhook as they are written.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookOptions {
     /// Where to post: an absolute http or https URL of at most 2,048 bytes, without user, password and fragment.
@@ -88,7 +89,7 @@ pub struct WebhookOptions {
 }
 
 /// A webhook whose options were checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Webhook {
     pub(super) target: Arc<Target>,
     pub(super) keyring: Keyring,
@@ -100,6 +101,20 @@ pub struct Webhook {
     https_only: bool,
     signature: Value,
     prefixes: Vec<String>,
+}
+
+impl fmt::Debug for WebhookOptions {
+    /// Nothing of them: most of these may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookOptions").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Webhook {
+    /// As it is shown, which is without anything secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Webhook({})", Value::Object(self.shown()))
+    }
 }
 
 impl Webhook {

@@ -12,9 +12,9 @@ use surf::http::headers::HeaderName;
 pub enum Scheme {
     /// Standard Webhooks 1.0.0: id, time and body are signed, once for each secret.
     Standard,
-    /// `X-Hub-Signature-256`, as GitHub sends it: the body alone, by the first secret.
+    /// `X-Hub-Signature-256`, as GitHub sends it: the body alone, by one secret.
     GitHub,
-    /// `X-Hub-Signature` with bare hex digits, as Orchest sends it: the body alone, by the first secret.
+    /// `X-Hub-Signature` with bare hex digits, as Orchest sends it: the body alone, by one secret.
     Orchest,
 }
 
@@ -99,9 +99,10 @@ impl Keyring {
                 headers.push((names.signature.clone(), signature.clone()));
             }
         }
-        // Both have room for one signature only.
+        // Both have room for one signature only: that of the last that still signs. So the receiver has until the end of
+        // the old secret to learn the new one, which stands before it.
         let bare = self.schemes.iter().any(|scheme| *scheme != Scheme::Standard);
-        let Some(hex) = live().next().filter(|_| bare).map(|secret| secret.hex(body)) else { return };
+        let Some(hex) = live().next_back().filter(|_| bare).map(|secret| secret.hex(body)) else { return };
         if self.schemes.contains(&Scheme::GitHub) {
             headers.push((self.github.clone(), format!("sha256={hex}")));
         }
@@ -158,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn the_schemes_with_one_signature_take_the_first_secret_that_still_signs() {
+    fn the_schemes_with_one_signature_take_the_last_secret_that_still_signs_so_that_an_old_one_has_its_grace() {
         let schemes = [Scheme::GitHub, Scheme::Orchest];
-        let ring = ring(vec![held("an old text of the seed", Some(10)), held(FIRST, None)], &schemes, &["webhook-"]);
+        let ring = ring(vec![held(FIRST, None), held("an old text of the seed", Some(10))], &schemes, &["webhook-"]);
         let hex = |text: &str| Secret::parse_text(text).unwrap().hex(BODY);
         let before = signed(&ring, 9);
         assert_eq!(before["x-hub-signature-256"], format!("sha256={}", hex("an old text of the seed")));

@@ -12,6 +12,13 @@ mod signing;
 pub use crate::authorization::{Basic, WrittenAuth};
 pub use config::{KEYS, Webhook, WebhookOptions};
 pub use keyring::Scheme;
+pub use signing::SECRETS_MAX;
+
+/// Whether a format of that name is for people in a chat, who look at no signature: it needs no secret.
+#[must_use]
+pub fn goes_to_a_chat(format: &str) -> bool {
+    format::Format::named_chat(format).is_some()
+}
 
 use crate::registry::{Kind, Parsed};
 use deliver::Sender;

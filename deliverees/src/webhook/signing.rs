@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// How many secrets a webhook may have.
-pub(super) const SECRETS_MAX: usize = 8;
+pub const SECRETS_MAX: usize = 8;
 /// How many sets of the standard headers a message may carry.
 const PREFIXES_MAX: usize = 4;
 /// How long a prefix may be, in bytes.

@@ -27,8 +27,11 @@ impl Arrived {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let prefixed = || {
             let mut names = headers.keys().map(hyper::header::HeaderName::as_str);
-            let prefix = names.find_map(|name| name.strip_suffix("signature").filter(|p| p.ends_with('-')))?;
-            header(&format!("{prefix}id"))
+            // Signatures of the body alone have no id beside them.
+            names.find_map(|name| {
+                let prefix = name.strip_suffix("signature").filter(|p| p.ends_with('-') && *p != "x-hub-")?;
+                header(&format!("{prefix}id"))
+            })
         };
         let body = envelope(headers, body);
         let said = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -148,6 +151,17 @@ mod tests {
                     ("content-type", "application/x-www-form-urlencoded"),
                 ],
                 form,
+                true,
+            ),
+            (
+                &[
+                    ("x-hub-signature", "0a"),
+                    ("x-hub-id", "evt_2"),
+                    ("b-signature", "v1,x"),
+                    ("acme-signature", "v1,x"),
+                    ("acme-id", "evt_1"),
+                ],
+                r#"{"type":"a:b","timestamp":"2024-05-01T02:03:04.500Z","data":{}}"#,
                 true,
             ),
             (&[], r#"{"type":"message","attachments":[]}"#, false),

@@ -65,12 +65,10 @@ fn lines(digest: &Digest, escaped: fn(&str) -> String, title: impl Fn(String) ->
     lines.join("\n")
 }
 
-/// Slack has three characters of its own; receivers that take the same messages know words that call everybody.
+/// Slack has three characters of its own; receivers that take the same messages know words
+/// behind an @ that call people, in whatever case: a space of no width stands between.
 fn slack_escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    ["channel", "here", "everyone", "all"]
-        .iter()
-        .fold(text, |text, word| text.replace(&format!("@{word}"), &format!("@\u{200b}{word}")))
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('@', "@\u{200b}")
 }
 
 /// A backslash before whatever Discord reads as markup or as a mention; some of it only where a line begins.

@@ -143,15 +143,25 @@ impl Format {
                 };
                 Self::Orchest { form, verify_ssl: written.verify_ssl }
             }
-            "slack" => Self::Slack,
-            "teams" => Self::Teams,
-            "discord" => Self::Discord,
             other => {
+                if let Some(chat) = Self::named_chat(other) {
+                    return Some(chat);
+                }
                 let hint = "there are standard, cloudevents, orchest, slack, teams and discord";
                 wrong("format", format!("format = {other:?} is unknown"), hint);
                 return None;
             }
         })
+    }
+
+    /// The format of that name, where it goes to people in a chat.
+    pub(super) fn named_chat(name: &str) -> Option<Self> {
+        match name {
+            "slack" => Some(Self::Slack),
+            "teams" => Some(Self::Teams),
+            "discord" => Some(Self::Discord),
+            _ => None,
+        }
     }
 
     /// Whether it goes to people in a chat, where nobody looks at signatures.

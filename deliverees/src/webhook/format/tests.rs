@@ -137,13 +137,13 @@ fn a_form_has_the_same_envelope_in_two_fields() {
 
 #[test]
 fn a_message_to_slack_is_short_plain_and_calls_nobody() {
-    let data = r#"{"name":"<!channel> & <@U1> *bold*","note":"@here\nand @everyone"}"#;
+    let data = r#"{"name":"<!channel> & <@U1> *bold*","note":"@Here\nand @EVERYONE"}"#;
     let body = json_of(&write(&Format::Slack, &facts(Some("P"), Some("acme")), data));
     let said = body["text"].as_str().unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..2], ["project:created", "2024-05-01 02:03:04 UTC · key P · tenant acme"]);
-    assert_eq!(lines[2], "name: &lt;!channel&gt; &amp; &lt;@U1&gt; *bold*");
-    assert_eq!(lines[3], "note: @\u{200b}here and @\u{200b}everyone");
+    assert_eq!(lines[2], "name: &lt;!channel&gt; &amp; &lt;@\u{200b}U1&gt; *bold*");
+    assert_eq!(lines[3], "note: @\u{200b}Here and @\u{200b}EVERYONE");
     assert!(lines[4].starts_with("evt_") && lines.len() == 5, "{said}");
     assert_eq!((&body["mrkdwn"], &body["unfurl_links"]), (&json!(false), &json!(false)));
 }
