@@ -1,4 +1,4 @@
-//! `posthaste listen`: a receiver for development. Prints what arrives ([`arrived`]), judges its signatures ([`judge`]),
+//! `posthaste listen`: a receiver for development. Prints what arrives ([`arrived`]), judges its signatures ([`mod@judge`]),
 //! answers as it was told. A batch of analytics ([`batch`]) is told event by event.
 
 mod arrived;

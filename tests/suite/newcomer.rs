@@ -161,6 +161,10 @@ fn the_commands_of_the_docs_are_understood_and_do_something() -> Result<()> {
     let ops = Subscription::webhook("ops", "http://127.0.0.1:9/").set("events", vec!["project:**"]);
     let ops = ops.set("retry", json!({ "attempts": 1 }));
     fs::write(home.join("config.toml"), format!("{shipped}\n{}", Config::piece(&ops)))?;
+    // And of files with a customer's.
+    let acme = json!({ "deliveree": "webhook", "events": ["project:**"], "url": "http://127.0.0.1:9/" });
+    fs::write(home.join("acme.json"), acme.to_string())?;
+    fs::write(home.join("change.json"), json!({ "timeout": "3s" }).to_string())?;
     let mut all = Vec::new();
     for page in pages()?.iter().filter(|page| !page.ends_with("README.md")) {
         all.extend(commands(&fs::read_to_string(page)?));
@@ -222,9 +226,10 @@ fn every_config_that_the_docs_show_is_accepted() -> Result<()> {
             fs::write(home.join(file), whole)?;
             // Of the names in the pages those of signing secrets have the word in them; any other is a token.
             let names = block.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next());
-            let given = names.map(|name| match name.contains("SECRET") {
-                true => format!("{name}={} ", posthaste_tests::config::SECRET),
-                false => format!("{name}=token-0123456789-{name} "),
+            let given = names.map(|name| match name {
+                name if name.contains("SECRET") => format!("{name}={} ", posthaste_tests::config::SECRET),
+                name if name.ends_with("_URL") => format!("{name}=https://hooks.example.com/{name} "),
+                name => format!("{name}=token-0123456789-{name} "),
             });
             let check = format!("{}target/release/posthaste check", given.collect::<String>());
             if let Err(problem) = shell(&home, &check) {

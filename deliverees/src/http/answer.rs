@@ -127,8 +127,9 @@ impl Reader {
             // Where the connection has ended, the body below knows it.
             connection.drive(cx);
             let frame = Pin::new(body).poll_frame(cx);
-            // Whoever leaves a stream while something comes had enough; the connection is no worse for that.
-            connection.answered(frame.is_ready());
+            // Whoever leaves a stream while something comes had enough; the connection is no worse for that. After an error
+            // nobody knows.
+            connection.answered(matches!(frame, Poll::Ready(None | Some(Ok(_)))));
             match ready!(frame) {
                 Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => {

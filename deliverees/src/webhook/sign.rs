@@ -1,7 +1,7 @@
 //! Signs and verifies with one secret: `v1` of Standard Webhooks 1.0.0 (HMAC-SHA256 over `{id}.{timestamp}.{body}`), and
 //! the HMAC-SHA256 over the body alone that GitHub and Orchest send.
 //!
-//! Which secrets sign when, and under which headers, is decided in [`super::keyring`].
+//! Which secrets sign when, and under which headers, is decided in `keyring.rs`.
 
 use base64::Engine as _;
 use base64::alphabet;

@@ -169,7 +169,10 @@ pub(super) const ROWS: &[Row] = &[
         "given ordering = key, when the first of a key fails, then the next of it waits and other keys do not",
         |hook| hook.set("ordering", "key").set("retry", json!({ "initial": "400ms", "max": "400ms" })),
         |case| {
-            let (first, second) = (case.record(json!({ "key": "a" }))?, case.record(json!({ "key": "a" }))?);
+            let first = case.record(json!({ "key": "a" }))?;
+            // It is the one that fails.
+            case.arrived(1)?;
+            let second = case.record(json!({ "key": "a" }))?;
             let other = case.record(json!({ "key": "b" }))?;
             for id in [&first, &second, &other] {
                 case.becomes(id, "delivered")?;
