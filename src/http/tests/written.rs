@@ -164,6 +164,16 @@ async fn a_token_of_a_tenant_makes_sees_and_changes_its_own_alone() {
         let record = ask("record", method.clone(), &path, json!({})).await;
         assert_eq!(record.status, 403, "{method} {path}");
     }
+    // A replay is its subscription's: nobody else sees it, or ends it.
+    let ordered = ask("acme", Method::POST, &format!("{path}/replay"), json!({})).await;
+    assert_eq!(ordered.status, 202, "{ordered:?}");
+    let replay = format!("/v1/replays/{}", ordered.json()["id"].as_str().unwrap());
+    for (method, path) in [(Method::GET, replay.clone()), (Method::POST, format!("{replay}/cancel"))] {
+        assert_eq!(ask("other", method.clone(), &path, json!({})).await.status, 404, "{method} {path}");
+        assert_eq!(stage.send(request(method.clone(), &path)).await.status, 401, "{method} {path}");
+    }
+    assert_eq!(ask("other", Method::GET, "/v1/replays", json!({})).await.json()["data"], json!([]));
+    assert_eq!(ask("acme", Method::GET, &replay, json!({})).await.status, 200);
     let listed = ask("other", Method::GET, "/v1/subscriptions", json!({})).await.json();
     assert_eq!(listed["data"], json!([]), "{listed}");
     assert_eq!(ask("manage", Method::DELETE, &path, json!({})).await.status, 204, "who is bound to none sees all");
