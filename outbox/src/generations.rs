@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::lanes::{Lane, Lanes, Threads};
 use crate::limits::Limits;
 use crate::store::Store;
+use crate::store::claim::Enrolling;
 use crate::store::commit::RecordJob;
 use crate::store::sweep::CANCELLED_MAX;
 use crate::*;
@@ -91,6 +92,30 @@ impl GenerationOutbox {
         self.look(Lane::Looks, |store| Ok(store.verify()?))
     }
 
+    fn enrol(
+        &self,
+        enrol: impl FnOnce(&Arc<Store>) -> Enrolling + Send + 'static,
+    ) -> BoxFuture<Result<Roll, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            // Undoing one must not undo another.
+            let _alone = lanes.changing.lock().await;
+            let enrolling = enrol(lanes.store());
+            match durable(&lanes).await {
+                // A full disk must not keep a start from delivering what is owed.
+                Err(StoreError::Failed(error)) if !enrolling.must_be_durable() => {
+                    tracing::warn!(error, "the subscriptions are as they were; their new epoch is not written yet");
+                }
+                // Dropping the enrolment undoes it.
+                written => written?,
+            }
+            let (roll, due) = enrolling.keep();
+            lanes.store().hint(&due);
+            Ok(roll)
+        })
+    }
+
     /// Runs a read on a lane.
     fn look<T: Send + 'static>(
         &self,
@@ -123,24 +148,11 @@ fn ended(store: &Store) -> StoreError {
 
 impl Outbox for GenerationOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        let lanes = Arc::clone(&self.0.lanes);
-        Box::pin(async move {
-            lanes.store().check_open()?;
-            // Undoing one must not undo another.
-            let _alone = lanes.changing.lock().await;
-            let enrolling = lanes.store().enroll(&wanted);
-            match durable(&lanes).await {
-                // A full disk must not keep a start from delivering what is owed.
-                Err(StoreError::Failed(error)) if !enrolling.must_be_durable() => {
-                    tracing::warn!(error, "the subscriptions are as they were; their new epoch is not written yet");
-                }
-                // Dropping the enrolment undoes it.
-                written => written?,
-            }
-            let (roll, due) = enrolling.keep();
-            lanes.store().hint(&due);
-            Ok(roll)
-        })
+        self.enrol(move |store| store.enroll(&wanted))
+    }
+
+    fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
+        self.enrol(move |store| store.amend(&changes))
     }
 
     fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {

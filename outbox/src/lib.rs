@@ -60,6 +60,16 @@ pub trait Outbox: Send + Sync + 'static {
     /// PostgreSQL: an upsert into `subscription` and `epoch + 1` in one transaction.
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>>;
 
+    /// Changes the set of subscriptions that take new events by a few of them, in order, and starts a new epoch; the rest stays
+    /// listed as it is.
+    ///
+    /// As [`Outbox::enroll`] with the whole set so changed, at a cost that goes by the changes and not by the set. The roll
+    /// that it answers has only those of the changes that are listed or still owed something.
+    ///
+    /// # Errors
+    /// As [`Outbox::enroll`].
+    fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>>;
+
     /// Records events, all or nothing; what it answered is durable.
     ///
     /// One answer for each event, in order. A repeated idempotency key answers what the first one answered, with
@@ -213,6 +223,26 @@ pub struct Enrolment {
     /// Whether it is one that the outbox keeps ([`Definition`]), not one of the configuration. Where that changes, it is
     /// another subscription, with a new number; what the one before was owed is cancelled by the upkeep.
     pub kept: bool,
+}
+
+/// A change of the set of subscriptions that take new events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Amend {
+    /// It is listed like this from now on.
+    List(Enrolment),
+    /// The one of this name is listed no more; nothing where none is.
+    Unlist(String),
+}
+
+impl Amend {
+    /// The name that it is about.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::List(enrolment) => &enrolment.name,
+            Self::Unlist(name) => name,
+        }
+    }
 }
 
 /// How a subscription fares, as far as that must outlast a restart. Waits are relative to when they are told.

@@ -43,6 +43,13 @@ impl Outbox for Stuck {
         }
     }
 
+    fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Box::pin(async { Err(StoreError::Failed("the disk is full".to_owned())) }),
+            false => self.inner.amend(changes),
+        }
+    }
+
     fn claim(&self, subscription: SubscriptionId, want: Want) -> BoxFuture<Result<Claimed, StoreError>> {
         self.inner.claim(subscription, want)
     }

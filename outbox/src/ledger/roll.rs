@@ -1,9 +1,9 @@
 //! Which subscriptions there are: those that are listed, and those that are still owed something.
 
 use super::{Account, Ledger, Listed, Listing};
-use crate::{Enrolment, Roll, Subscribed};
+use crate::{Amend, Enrolment, Roll, Subscribed};
 use posthaste_events::SubscriptionId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 impl Ledger {
     /// Makes `wanted` the listed subscriptions and starts an epoch; those whose account changed. One that comes from elsewhere
@@ -55,6 +55,32 @@ impl Ledger {
             }
         }
         changed.into_iter().collect()
+    }
+
+    /// Changes which subscriptions are listed by a few of them, and starts an epoch; those whose account changed.
+    pub(crate) fn amend(&mut self, changes: &[Amend], now: u64) -> Vec<SubscriptionId> {
+        let listed = self.accounts().filter(|(_, a)| a.unlisted_since.is_none());
+        let mut wanted: BTreeMap<String, Enrolment> = listed
+            .map(|(_, a)| {
+                let (name, kept) = (a.name.clone(), a.kept);
+                (name.clone(), Enrolment { name, backlog_max: a.backlog_max, ordered: a.is_ordered(), kept })
+            })
+            .collect();
+        for change in changes {
+            match change {
+                Amend::List(enrolment) => drop(wanted.insert(enrolment.name.clone(), enrolment.clone())),
+                Amend::Unlist(name) => drop(wanted.remove(name)),
+            }
+        }
+        let wanted: Vec<Enrolment> = wanted.into_values().collect();
+        self.enroll(&wanted, now)
+    }
+
+    /// Of these changes, those that are listed or still owed something.
+    pub(crate) fn roll_of(&self, changes: &[Amend], now: u64) -> Roll {
+        let mut roll = self.roll(now);
+        roll.subscriptions.retain(|s| changes.iter().any(|change| change.name() == s.name));
+        roll
     }
 
     /// What stands in the configuration now, to be put back with [`Ledger::unenroll`].

@@ -6,13 +6,14 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{LEARNT_MAX, Listing, Part, Place, Progress, Stand, Taken, line_of};
+use crate::ledger::{LEARNT_MAX, Ledger, Listing, Part, Place, Progress, Stand, Taken, line_of};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
 use crate::{
-    Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Vitals, Want, Wish,
+    Amend, Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Vitals, Want,
+    Wish,
 };
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
@@ -328,13 +329,22 @@ impl Store {
 
     /// Enrols in memory; the caller waits until it is durable, and keeps it then. One at a time.
     pub(crate) fn enroll(self: &Arc<Self>, wanted: &[Enrolment]) -> Enrolling {
+        self.enrolling(|ledger, now| (ledger.enroll(wanted, now), ledger.roll(now)))
+    }
+
+    /// Changes some of what is enrolled in memory, as [`Store::enroll`].
+    pub(crate) fn amend(self: &Arc<Self>, changes: &[Amend]) -> Enrolling {
+        self.enrolling(|ledger, now| (ledger.amend(changes, now), ledger.roll_of(changes, now)))
+    }
+
+    fn enrolling(self: &Arc<Self>, enrol: impl FnOnce(&mut Ledger, u64) -> (Vec<SubscriptionId>, Roll)) -> Enrolling {
         let mut inner = self.inner();
         let before = inner.ledger.listing();
-        let changed = inner.ledger.enroll(wanted, self.time.now());
+        let (changed, roll) = enrol(&mut inner.ledger, self.time.now());
         inner.dirty.extend(changed.iter().copied());
         inner.dirty_head = true;
         let before = (!changed.is_empty()).then_some(before);
-        Enrolling { store: Arc::clone(self), before, roll: inner.ledger.roll(self.time.now()), changed }
+        Enrolling { store: Arc::clone(self), before, roll, changed }
     }
 
     /// Sets a standing; durable once what waits to be written is.

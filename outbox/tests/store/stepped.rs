@@ -37,6 +37,10 @@ impl Outbox for Stepped {
         self.drive(self.outbox.enroll(wanted))
     }
 
+    fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
+        self.drive(self.outbox.amend(changes))
+    }
+
     fn record(&self, events: Vec<Prepared>, epoch: Epoch) -> BoxFuture<Result<Vec<Recorded>, RecordError>> {
         self.drive(self.outbox.record(events, epoch))
     }
