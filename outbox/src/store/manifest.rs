@@ -22,7 +22,7 @@ pub(crate) struct Manifest {
     pub(crate) sequences: Option<(u64, u64)>,
     /// Events recorded into it.
     pub(crate) events: u64,
-    /// Rows that count for the digest.
+    /// Rows that are missed where they are gone.
     pub(crate) rows: u64,
     /// Bytes of all rows.
     pub(crate) bytes: u64,
@@ -74,8 +74,8 @@ impl Manifest {
         self.times.1 = self.times.1.max(now);
         for (key, value) in rows {
             self.bytes += (key.len() + value.len()) as u64;
-            if counts(key) {
-                self.rows += 1;
+            self.rows += u64::from(counts(key));
+            if counts(key) || key.first() == Some(&(Kind::Pack as u8)) {
                 self.digest = self.digest.wrapping_add(weight(key, value));
             }
             if key.first() == Some(&(Kind::Event as u8))
@@ -178,8 +178,8 @@ impl Manifest {
     }
 }
 
-/// Whether a row counts for the digest: those that may be written twice do not, nor those that every generation begins
-/// with, so that one with nothing else is empty.
+/// Whether a row is one of those that are missed: not where it may be written twice, nor where every generation begins with
+/// it, so that one with nothing else is empty. The digest has the latter all the same.
 fn counts(key: &[u8]) -> bool {
     let not = [Kind::Pack, Kind::Subscription, Kind::Head, Kind::Replay].map(|kind| kind as u8);
     !key.first().is_some_and(|kind| not.contains(kind))

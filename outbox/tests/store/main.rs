@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod amends;
 mod cancelling;
 mod definitions;
 mod faults;
@@ -29,6 +30,7 @@ use fixture::Stores;
 
 /// Every promise, wherever it stands.
 mod all {
+    pub(crate) use crate::amends::*;
     pub(crate) use crate::cancelling::*;
     pub(crate) use crate::definitions::*;
     pub(crate) use crate::listings::*;
@@ -116,6 +118,7 @@ conformance! {
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
     one_subscription_is_told_as_the_roll_tells_of_it,
+    a_change_of_a_few_is_as_an_enrolment_of_all_and_tells_of_those_few,
     those_that_are_owed_something_or_take_nothing_are_told_as_the_roll_tells_of_them,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
     a_delivery_that_only_a_replay_made_is_shown_like_any_other,

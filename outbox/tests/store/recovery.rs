@@ -141,7 +141,9 @@ fn a_check_of_everything_finds_what_nobody_read() {
             let generations = world.disk.generations().unwrap();
             world.disk.kill();
             if lose {
-                assert!(!world.disk.lose_rows(generations[0], 1).is_empty());
+                // What may be written twice is not missed: subscriptions that changed, the head, copies of replays.
+                let missed = |lost: &[Vec<u8>]| lost.iter().any(|key| !b"SMR".contains(&key[0]));
+                assert!((0..20).any(|_| missed(&world.disk.lose_rows(generations[0], 1))));
             }
             let (disk, clock) = (Arc::new(world.disk.clone()), Arc::clone(&world.clock));
             let outbox = GenerationOutbox::open(disk, clock, Arc::new(Counted::default()), Limits::default()).unwrap();
