@@ -13,6 +13,7 @@ mod listings;
 mod model;
 mod opened;
 mod ordering;
+mod packs;
 mod promises;
 mod recovery;
 mod replayed;
