@@ -9,9 +9,7 @@
 use posthaste_events::seams::{Clock, Random};
 use posthaste_events::{EventType, Facts, Origin, Payloads, Prepared, SubscriptionId, Timestamp};
 use posthaste_outbox::disk::SledDisk;
-use posthaste_outbox::{
-    Amend, Define, Definition, Enrolment, GenerationLimits, GenerationOutbox, Limits, Outbox, StoreError,
-};
+use posthaste_outbox::{Amend, Define, Definition, Enrolment, GenerationLimits, GenerationOutbox, Limits, Outbox};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -91,7 +89,7 @@ impl Times {
     }
 }
 
-async fn measure(count: usize) -> Result<Times, StoreError> {
+async fn measure(count: usize) -> Result<Times, Box<dyn std::error::Error>> {
     let mut times = Times::default();
     let folder = tempfile::tempdir().unwrap();
     let outbox = open(folder.path(), 20_000);
