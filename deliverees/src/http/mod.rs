@@ -13,6 +13,7 @@ mod dns;
 mod exchange;
 mod failure;
 mod names;
+mod paced;
 mod pool;
 mod progress;
 mod resolve;
