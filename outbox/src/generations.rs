@@ -343,6 +343,14 @@ impl Outbox for GenerationOutbox {
         })
     }
 
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            Ok(lanes.store().inner().ledger.owing())
+        })
+    }
+
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
         self.look(Lane::Looks, move |store| Ok(store.list_events(&query)?))
     }

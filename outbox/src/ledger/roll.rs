@@ -1,7 +1,7 @@
 //! Which subscriptions there are: those that are listed, and those that are still owed something.
 
 use super::{Account, Ledger, Listed, Listing};
-use crate::{Amend, Enrolment, Roll, Subscribed};
+use crate::{Amend, Enrolment, Owing, Roll, Standing, Subscribed};
 use posthaste_events::SubscriptionId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -139,6 +139,17 @@ impl Ledger {
     pub(crate) fn roll(&self, now: u64) -> Roll {
         let shown = self.accounts().filter(|(_, account)| is_shown(account));
         Roll { epoch: self.epoch, subscriptions: shown.map(|(id, account)| subscribed(id, account, now)).collect() }
+    }
+
+    /// Those of the roll that are owed something or take nothing.
+    pub(crate) fn owing(&self) -> Vec<Owing> {
+        let shown = self.accounts().filter(|(_, account)| is_shown(account));
+        let owing = |(id, account): (SubscriptionId, &Account)| Owing {
+            id,
+            owed: account.owed(),
+            active: account.standing == Standing::Active,
+        };
+        shown.map(owing).filter(Owing::is_told).collect()
     }
 
     /// The one of this name.

@@ -348,6 +348,10 @@ impl Outbox for MemoryOutbox {
         self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
     }
 
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        self.run(|_, inner, _| Ok(inner.ledger.owing()))
+    }
+
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
         self.run(move |_, inner, _| {
             let from = query.after.map(|after| after.sequence().saturating_sub(1));
