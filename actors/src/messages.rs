@@ -120,16 +120,26 @@ pub struct Retry(pub DeliveryId);
 pub struct Cancel(pub DeliveryId);
 
 /// Pauses a subscription: what it is owed is held. One that is disabled stays so. `None` where there is none of that
-/// name, else as it is then.
+/// name, or it is another tenant's, else as it is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
-pub struct Pause(pub String);
+pub struct Pause {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
 
-/// Ends a pause, a disabling, and a wait that its receiver asked for. `None` where there is none of that name, else as it
-/// is then.
+/// Ends a pause, a disabling, and a wait that its receiver asked for. `None` where there is none of that name, or it is
+/// another tenant's, else as it is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
-pub struct Resume(pub String);
+pub struct Resume {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
 
 /// Records an event that is owed to one subscription alone, whatever it selects, and answers with the first attempt at
 /// it. Waits for as long as a call of its deliveree and the wait of its batch may take, and two seconds.
@@ -140,12 +150,14 @@ pub struct Test {
     pub subscription: String,
     /// The catalogue's example of this type; `None`: `posthaste:test`.
     pub event_type: Option<EventType>,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
 }
 
 /// Why a [`Test`] has no attempt to show.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTested {
-    /// There is no configured subscription of that name.
+    /// There is no configured subscription of that name, or it is another tenant's.
     #[error("there is no such subscription")]
     Unknown,
     /// It is paused.

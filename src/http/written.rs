@@ -29,7 +29,7 @@ pub(super) async fn post(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let (caller, settings) = read(&shared, &request, payload).await?;
-    let put = PutSubscription { put: Put::Create(settings), bound: bound(&caller) };
+    let put = PutSubscription { put: Put::Create(settings), bound: caller.bound() };
     let made = ask(&shared.desk.put, put, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     let location = format!("/v1/subscriptions/{}", made.view.name);
     let mut answer = told(StatusCode::CREATED, &made);
@@ -48,7 +48,7 @@ pub(super) async fn patch(
 ) -> Result<HttpResponse, Problem> {
     let (caller, patch) = read(&shared, &request, payload).await?;
     let put = Put::Change { name: name.into_inner(), patch, revisions: revisions(&request)? };
-    let put = PutSubscription { put, bound: bound(&caller) };
+    let put = PutSubscription { put, bound: caller.bound() };
     let changed = ask(&shared.desk.put, put, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(told(StatusCode::OK, &changed))
 }
@@ -64,7 +64,7 @@ pub(super) async fn delete(
     Query::none(request.query_string())?;
     intake::no_fields(payload).await?;
     let subscription = name.into_inner();
-    let remove = RemoveSubscription { subscription, revisions: revisions(&request)?, bound: bound(&caller) };
+    let remove = RemoveSubscription { subscription, revisions: revisions(&request)?, bound: caller.bound() };
     ask(&shared.desk.remove, remove, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -84,7 +84,7 @@ pub(super) async fn rotate(
         subscription: name.into_inner(),
         rotation,
         revisions: revisions(&request)?,
-        bound: bound(&caller),
+        bound: caller.bound(),
     };
     let changed = ask(&shared.desk.rotate, rotate, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(told(StatusCode::OK, &changed))
@@ -139,10 +139,6 @@ fn read_rotation(mut fields: Map<String, Value>) -> Result<Rotation, Problem> {
     let unknown = fields.keys().map(|name| format!("/{}", escaped(&quoted(name))));
     faults.extend(unknown.map(|at| Fault::at(at, "there is no such field here; there are secret and grace")));
     if faults.is_empty() { Ok(Rotation { secret, grace }) } else { Err(Problem::wrong(faults)) }
-}
-
-pub(super) fn bound(caller: &Caller) -> Option<String> {
-    caller.tenant.as_deref().map(str::to_owned)
 }
 
 /// The revisions that `If-Match` names (RFC 9110 section 13.1.1); `None`: any will do. What is no tag of ours matches none.

@@ -2,11 +2,11 @@
 
 use super::House;
 use super::backpressure::Stuck;
-use super::house::{clock, delivered, healthy, measured, memory, settings};
+use super::house::{clock, delivered, healthy, measured, memory, pause, resume, settings};
 use crate::author::{Author, Authored, Draft, NotWritten, Rotation};
 use crate::messages::{
-    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, Pause, Put, PutSubscription,
-    RecordBatch, Reload, RemoveSubscription, Replay, Resume,
+    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, NotTested, Pause, Put, PutSubscription,
+    RecordBatch, Reload, RemoveSubscription, Replay, Resume, Test,
 };
 use crate::settings::{Settings, Source};
 use futures_util::future::join_all;
@@ -139,7 +139,7 @@ async fn what_one_that_is_removed_was_owed_is_cancelled_and_its_name_is_free() {
     let clock = clock();
     let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
     house.put("api").await;
-    house.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("api")).await.unwrap().unwrap();
     let events = house.record("a:b", 3_000).await;
     let old = house.id("api").await;
     house.engine.registry.send(remove("api")).await.unwrap().unwrap();
@@ -162,7 +162,7 @@ async fn a_removal_that_a_crash_cut_off_is_carried_through_by_the_next_start() {
     let outbox: Arc<dyn Outbox> = Arc::new(memory(&clock));
     let first = House::by(kept(), Arc::clone(&outbox), Arc::clone(&clock)).await;
     first.put("api").await;
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.record("a:b", 10).await;
     // As far as a removal has come before its first piece is cancelled.
     outbox.set_standing(first.id("api").await, Standing::Disabled("deleted".into())).await.unwrap();
@@ -214,6 +214,20 @@ async fn who_is_bound_to_a_tenant_changes_nothing_of_another() {
     assert!(matches!(house.engine.registry.send(removing).await.unwrap(), Err(NotChanged::Unknown)));
     let replaying = Replay { bound: bound.clone(), ..replay("theirs", None) };
     assert!(matches!(house.engine.registry.send(replaying).await.unwrap(), Err(NotReplayed::Unknown)));
+    // Checked where it acts: whoever looked at the name before it went to another tenant does nothing to that one's.
+    for bound in [bound.clone(), Some("acme".to_owned())] {
+        let is_theirs = bound.as_deref() == Some("acme");
+        let registry = &house.engine.registry;
+        let pausing = registry.send(Pause { bound: bound.clone(), ..pause("theirs") }).await.unwrap().unwrap();
+        assert_eq!(pausing.is_some(), is_theirs);
+        let paused = house.subscription("theirs").await.standing == Standing::Paused;
+        assert_eq!(paused, is_theirs);
+        let resuming = Resume { bound: bound.clone(), ..resume("theirs") };
+        assert_eq!(registry.send(resuming).await.unwrap().unwrap().is_some(), is_theirs);
+        let testing = Test { subscription: "theirs".into(), event_type: None, bound };
+        let tested = registry.send(testing).await.unwrap();
+        assert!(if is_theirs { tested.is_ok() } else { matches!(tested, Err(NotTested::Unknown)) }, "{tested:?}");
+    }
     let settings = json!({"name": "new", "tenant": "acme"}).as_object().unwrap().clone();
     let put = PutSubscription { put: Put::Create(settings), bound };
     assert!(matches!(house.engine.registry.send(put).await.unwrap(), Err(NotChanged::Foreign)));
@@ -248,16 +262,16 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
         first.record("a:b", 500).await;
     }
     first.put("api").await;
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.engine.registry.send(replay("api", None)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let so_far = outbox.replays().await.unwrap()[0].clone();
     assert_eq!(so_far.state, ReplayState::Running, "{so_far:?} {:?}", outbox.roll().await);
     assert!((10_000..11_000).contains(&so_far.replayed), "{}", so_far.replayed);
     first.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
-    first.engine.registry.send(Resume("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(resume("api")).await.unwrap().unwrap();
     assert_eq!(first.ended().await, 12_000);
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.engine.registry.send(replay("api", None)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.engine.registry.send(remove("api")).await.unwrap().unwrap();
@@ -271,7 +285,7 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
 async fn a_name_that_left_the_configuration_brings_whoever_takes_it_nothing_of_what_it_was_owed() {
     let clock = clock();
     let mut house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
-    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("config")).await.unwrap().unwrap();
     house.record("a:b", 5).await;
     let old = house.id("config").await;
     let without = Settings { author: Some(Arc::new(Plain)), ..settings(Vec::new()) };
@@ -282,7 +296,7 @@ async fn a_name_that_left_the_configuration_brings_whoever_takes_it_nothing_of_w
     let events = house.record("a:b", 1).await;
     assert_eq!(house.attempts(1).await[0].event, events[0]);
     // The configuration takes the name back: it is another one again.
-    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("config")).await.unwrap().unwrap();
     house.record("a:b", 5).await;
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
     let shadowing = house.subscription("config").await;
@@ -333,7 +347,7 @@ async fn one_that_is_being_removed_is_not_resumed() {
     let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
     house.put("api").await;
     house.outbox.set_standing(house.id("api").await, Standing::Disabled("deleted".into())).await.unwrap();
-    assert!(house.engine.registry.send(Resume("api".into())).await.unwrap().unwrap().is_none());
+    assert!(house.engine.registry.send(resume("api")).await.unwrap().unwrap().is_none());
     assert_eq!(house.subscription("api").await.standing, Standing::Disabled("deleted".into()));
 }
 
@@ -348,7 +362,7 @@ async fn one_that_takes_telemetry_no_more_keeps_what_it_is_owed_from_then_on() {
     let patch = json!({"telemetry": false}).as_object().unwrap().clone();
     let put = Put::Change { name: "api".into(), patch, revisions: None };
     house.engine.registry.send(PutSubscription { put, bound: None }).await.unwrap().unwrap();
-    house.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("api")).await.unwrap().unwrap();
     house.record("a:b", 3).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(house.subscription("api").await.backlog, 3);
@@ -374,7 +388,7 @@ async fn replays_of_one_subscription_and_of_one_tenant_are_bounded_and_leave_roo
     house.put("other").await;
     let names = house.outbox.roll().await.unwrap().subscriptions;
     for name in names.into_iter().map(|s| s.name) {
-        house.engine.registry.send(Pause(name)).await.unwrap().unwrap();
+        house.engine.registry.send(pause(&name)).await.unwrap().unwrap();
     }
     let mut made = Vec::new();
     for n in 0..20 {
