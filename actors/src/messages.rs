@@ -5,7 +5,7 @@
 
 use crate::author::{NotWritten, Rotation};
 pub use crate::scheduler::CircuitState;
-use crate::settings::{Reveal, Settings, Source};
+use crate::settings::{Reveal, Settings, Source, Version};
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::prepare::{RelayDraft, Unfit};
@@ -241,8 +241,8 @@ pub enum Put {
         name: String,
         /// What to change.
         patch: serde_json::Map<String, serde_json::Value>,
-        /// The revisions that may be changed; `None`: whatever it has.
-        revisions: Option<Vec<u64>>,
+        /// The versions that may be changed; `None`: whatever it has.
+        versions: Option<Vec<Version>>,
     },
 }
 
@@ -251,11 +251,11 @@ impl fmt::Debug for Put {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create(settings) => f.debug_tuple("Create").field(&settings.keys().collect::<Vec<_>>()).finish(),
-            Self::Change { name, patch, revisions } => f
+            Self::Change { name, patch, versions } => f
                 .debug_struct("Change")
                 .field("name", name)
                 .field("patch", &patch.keys().collect::<Vec<_>>())
-                .field("revisions", revisions)
+                .field("versions", versions)
                 .finish(),
         }
     }
@@ -269,8 +269,8 @@ pub struct RotateSecret {
     pub subscription: String,
     /// The new secret and the grace.
     pub rotation: Rotation,
-    /// The revisions that may be changed; `None`: whatever it has.
-    pub revisions: Option<Vec<u64>>,
+    /// The versions that may be changed; `None`: whatever it has.
+    pub versions: Option<Vec<Version>>,
     /// As in [`PutSubscription`].
     pub bound: Option<String>,
 }
@@ -281,8 +281,8 @@ pub struct RotateSecret {
 pub struct RemoveSubscription {
     /// Its name.
     pub subscription: String,
-    /// The revisions that may be removed; `None`: whatever it has.
-    pub revisions: Option<Vec<u64>>,
+    /// The versions that may be removed; `None`: whatever it has.
+    pub versions: Option<Vec<Version>>,
     /// As in [`PutSubscription`].
     pub bound: Option<String>,
 }
@@ -318,9 +318,9 @@ pub enum NotChanged {
     /// Whoever asks is bound to another tenant than it names.
     #[error("the tenant is another than that of the caller")]
     Foreign,
-    /// It was changed meanwhile: this is its revision.
-    #[error("the subscription has the revision {0} by now")]
-    Revision(u64),
+    /// It was changed meanwhile, or made anew: this is its version.
+    #[error("the subscription was changed meanwhile, or removed and made anew; its revision is {} by now", .0.revision)]
+    Version(Version),
     /// The settings are wrong, or it cannot be changed.
     #[error(transparent)]
     NotWritten(#[from] NotWritten),

@@ -8,7 +8,7 @@ use crate::messages::{
     CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, NotTested, Pause, Put, PutSubscription,
     RecordBatch, Reload, RemoveSubscription, Replay, Resume, Test,
 };
-use crate::settings::{Settings, Source};
+use crate::settings::{Settings, Source, Version};
 use futures_util::future::join_all;
 use posthaste_events::{EventType, State, Timestamp};
 use posthaste_outbox::{Define, Definition, Enrolment, Outbox, ReplayState, Standing};
@@ -36,7 +36,7 @@ impl Author for Plain {
             true => measured(&definition.name, |_| async { delivered() }),
             false => healthy(&definition.name),
         };
-        subscription.source = Source::Api { revision: definition.revision };
+        subscription.source = Source::Api(Version { revision: definition.revision, made: 0 });
         subscription.tenant = body["tenant"].as_str().map(str::to_owned);
         Authored { subscription, fault: body["fault"].as_str().map(str::to_owned) }
     }
@@ -60,6 +60,8 @@ impl Author for Plain {
     }
 }
 
+const FIRST: Version = Version { revision: 1, made: 0 };
+
 fn kept() -> Settings {
     Settings { author: Some(Arc::new(Plain)), ..settings(vec![healthy("config")]) }
 }
@@ -70,7 +72,7 @@ fn create(name: &str) -> PutSubscription {
 }
 
 fn remove(name: &str) -> RemoveSubscription {
-    RemoveSubscription { subscription: name.to_owned(), revisions: None, bound: None }
+    RemoveSubscription { subscription: name.to_owned(), versions: None, bound: None }
 }
 
 fn replay(name: &str, state: Option<State>) -> Replay {
@@ -112,7 +114,7 @@ async fn one_that_is_put_gets_what_is_recorded_from_then_on_and_a_reload_keeps_i
     let view = house.outbox.event(before[0]).await.unwrap().unwrap();
     assert_eq!(view.deliveries.len(), 1);
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
-    assert_eq!(house.subscription("api").await.source, Some(Source::Api { revision: 1 }));
+    assert_eq!(house.subscription("api").await.source, Some(Source::Api(FIRST)));
     let later = house.record("a:b", 1).await;
     house.attempts(2).await;
     assert_eq!(house.state(later[0], "api").await, State::Delivered);
@@ -207,7 +209,7 @@ async fn who_is_bound_to_a_tenant_changes_nothing_of_another() {
     house.engine.registry.send(theirs).await.unwrap().unwrap();
     assert_eq!(house.subscription("theirs").await.tenant.as_deref(), Some("acme"));
     let bound = Some("other".to_owned());
-    let patch = Put::Change { name: "theirs".into(), patch: Map::new(), revisions: None };
+    let patch = Put::Change { name: "theirs".into(), patch: Map::new(), versions: None };
     let put = PutSubscription { put: patch, bound: bound.clone() };
     assert!(matches!(house.engine.registry.send(put).await.unwrap(), Err(NotChanged::Unknown)));
     let removing = RemoveSubscription { bound: bound.clone(), ..remove("theirs") };
@@ -335,9 +337,9 @@ async fn a_change_that_is_written_and_does_not_take_effect_does_so_with_the_next
     assert!(matches!(house.engine.registry.send(remove("going")).await.unwrap(), Err(NotChanged::Store(_))));
     full.store(false, Ordering::Relaxed);
     assert!(matches!(house.engine.registry.send(create("coming")).await.unwrap(), Err(NotChanged::Exists)));
-    assert_eq!(house.subscription("coming").await.source, Some(Source::Api { revision: 1 }));
+    assert_eq!(house.subscription("coming").await.source, Some(Source::Api(FIRST)));
     house.engine.registry.send(remove("going")).await.unwrap().unwrap();
-    let patch = Put::Change { name: "coming".into(), patch: Map::new(), revisions: Some(vec![1]) };
+    let patch = Put::Change { name: "coming".into(), patch: Map::new(), versions: Some(vec![FIRST]) };
     house.engine.registry.send(PutSubscription { put: patch, bound: None }).await.unwrap().unwrap();
 }
 
@@ -360,7 +362,7 @@ async fn one_that_takes_telemetry_no_more_keeps_what_it_is_owed_from_then_on() {
     house.engine.registry.send(put).await.unwrap().unwrap();
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
     let patch = json!({"telemetry": false}).as_object().unwrap().clone();
-    let put = Put::Change { name: "api".into(), patch, revisions: None };
+    let put = Put::Change { name: "api".into(), patch, versions: None };
     house.engine.registry.send(PutSubscription { put, bound: None }).await.unwrap().unwrap();
     house.engine.registry.send(pause("api")).await.unwrap().unwrap();
     house.record("a:b", 3).await;
