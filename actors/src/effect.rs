@@ -125,7 +125,7 @@ fn is_matched_alike(a: &Arc<Subscription>, b: &Arc<Subscription>) -> bool {
 const fn is_same(a: Source, b: Source) -> bool {
     match (a, b) {
         (Source::Config, Source::Config) => true,
-        (Source::Api { revision: before }, Source::Api { revision: now }) => now > before,
+        (Source::Api(before), Source::Api(now)) => now.made == before.made && now.revision > before.revision,
         _ => false,
     }
 }

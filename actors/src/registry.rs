@@ -126,9 +126,29 @@ impl Inner {
         self.desk.outbox.subscribed(name.to_owned()).await
     }
 
+    /// The one of that name, for whoever is bound to a tenant. Whose it is holds until it is acted upon only while
+    /// [`Inner::changing`] is held: else it may be removed, and another tenant's made under its name.
+    pub(crate) async fn subscribed_of(
+        &self,
+        name: &str,
+        bound: Option<&str>,
+    ) -> Result<Option<Subscribed>, StoreError> {
+        let is_theirs =
+            bound.is_none() || self.roster().find(name).is_some_and(|found| found.tenant.as_deref() == bound);
+        if is_theirs { self.subscribed(name).await } else { Ok(None) }
+    }
+
     /// Changes a standing; none begins behind the back of a pause, and none is missed after a resume.
-    async fn set_standing(&self, name: &str, standing: Standing) -> Result<Option<SubscriptionView>, StoreError> {
-        let Some(Subscribed { id, standing: so_far, .. }) = self.subscribed(name).await? else { return Ok(None) };
+    async fn set_standing(
+        &self,
+        name: &str,
+        bound: Option<&str>,
+        standing: Standing,
+    ) -> Result<Option<SubscriptionView>, StoreError> {
+        let _alone = self.changing.lock().await;
+        let Some(Subscribed { id, standing: so_far, .. }) = self.subscribed_of(name, bound).await? else {
+            return Ok(None);
+        };
         let active = standing == Standing::Active;
         if matches!(&so_far, Standing::Disabled(reason) if reason == DELETED) {
             return Ok(None);
@@ -370,8 +390,12 @@ carries! {
     InspectHealth => EngineHealth: |inner, _| inner.health().await;
     Retry => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Retry).await;
     Cancel => Result<Answer, StoreError>: |inner, m| inner.ask(m.0, Wish::Cancel).await;
-    Pause => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Paused).await;
-    Resume => Result<Option<SubscriptionView>, StoreError>: |inner, m| inner.set_standing(&m.0, Standing::Active).await;
+    Pause => Result<Option<SubscriptionView>, StoreError>: |inner, m| {
+        inner.set_standing(&m.subscription, m.bound.as_deref(), Standing::Paused).await
+    };
+    Resume => Result<Option<SubscriptionView>, StoreError>: |inner, m| {
+        inner.set_standing(&m.subscription, m.bound.as_deref(), Standing::Active).await
+    };
     PutSubscription => Result<Changed, NotChanged>: |inner, m| inner.put(m).await;
     RotateSecret => Result<Changed, NotChanged>: |inner, m| inner.rotate(m).await;
     RemoveSubscription => Result<(), NotChanged>: |inner, m| inner.remove(m).await;

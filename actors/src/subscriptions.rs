@@ -10,7 +10,7 @@ use crate::effect::Changes;
 use crate::messages::{Changed, NotChanged, Put, PutSubscription, RemoveSubscription, RotateSecret};
 use crate::registry::{Inner, gone};
 use crate::scheduler::actor::Hold;
-use crate::settings::{Settings, Source, Subscription};
+use crate::settings::{Settings, Source, Subscription, Version};
 use crate::silence::Silence;
 use futures_util::{StreamExt as _, stream};
 use posthaste_events::SubscriptionId;
@@ -107,7 +107,7 @@ enum Change {
 /// Which subscription is to be changed, and by whom.
 struct Target {
     name: String,
-    revisions: Option<Vec<u64>>,
+    versions: Option<Vec<Version>>,
     bound: Option<String>,
 }
 
@@ -216,16 +216,16 @@ impl Inner {
                 let name = settings.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
                 (name, Change::Create(settings, bound))
             }
-            Put::Change { name, patch, revisions } => {
-                (name.clone(), Change::Patch(Target { name, revisions, bound }, patch))
+            Put::Change { name, patch, versions } => {
+                (name.clone(), Change::Patch(Target { name, versions, bound }, patch))
             }
         };
         self.changed(&name, change).await
     }
 
     pub(crate) async fn rotate(&self, rotate: RotateSecret) -> Result<Changed, NotChanged> {
-        let RotateSecret { subscription: name, rotation, revisions, bound } = rotate;
-        self.changed(&name.clone(), Change::Rotate(Target { name, revisions, bound }, rotation)).await
+        let RotateSecret { subscription: name, rotation, versions, bound } = rotate;
+        self.changed(&name.clone(), Change::Rotate(Target { name, versions, bound }, rotation)).await
     }
 
     async fn changed(&self, name: &str, change: Change) -> Result<Changed, NotChanged> {
@@ -236,7 +236,7 @@ impl Inner {
     }
 
     pub(crate) async fn remove(&self, remove: RemoveSubscription) -> Result<(), NotChanged> {
-        let RemoveSubscription { subscription: name, revisions, bound } = remove;
+        let RemoveSubscription { subscription: name, versions, bound } = remove;
         let mut changing = self.changing.lock().await;
         self.catch_up(&mut changing).await?;
         let roster = self.roster();
@@ -244,7 +244,7 @@ impl Inner {
             return Err(NotChanged::NotKept);
         }
         self.read_kept(&mut changing).await?;
-        let target = Target { name, revisions, bound };
+        let target = Target { name, versions, bound };
         sought(&target, &roster, &changing, &Touched::new())?;
         let name = target.name;
         // From here on nothing is sent to it; and whatever ends this now, the next start carries it through.
@@ -457,16 +457,14 @@ fn sought<'a>(
     if target.bound.is_some() && target.bound != running.tenant {
         return Err(NotChanged::Unknown);
     }
-    if running.source == Source::Config {
-        return Err(NotChanged::Configured);
-    }
+    let Source::Api(version) = running.source else { return Err(NotChanged::Configured) };
     let kept = match touched.get(name) {
         Some(becomes) => becomes.as_ref().map(|(definition, _)| definition),
         None => changing.kept.get(name),
     };
     let kept = kept.filter(|_| !changing.leaving.contains(name)).ok_or(NotChanged::Unknown)?;
-    match &target.revisions {
-        Some(revisions) if !revisions.contains(&kept.revision) => Err(NotChanged::Revision(kept.revision)),
+    match &target.versions {
+        Some(versions) if !versions.contains(&version) => Err(NotChanged::Version(version)),
         _ => Ok(kept),
     }
 }
