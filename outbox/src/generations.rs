@@ -8,8 +8,8 @@ use crate::disk::Disk;
 use crate::lanes::{Lane, Lanes, Threads};
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::store::claim::Enrolling;
 use crate::store::commit::RecordJob;
+use crate::store::enrolling::Enrolling;
 use crate::store::sweep::CANCELLED_MAX;
 use crate::*;
 use posthaste_events::seams::{Clock, Random};
@@ -148,7 +148,7 @@ fn ended(store: &Store) -> StoreError {
 
 impl Outbox for GenerationOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        self.enrol(move |store| store.enroll(&wanted))
+        self.enrol(move |store| store.enroll(wanted))
     }
 
     fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {

@@ -135,14 +135,14 @@ impl Shared {
 impl Outbox for MemoryOutbox {
     fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
-            due.extend(inner.ledger.amend(&changes, shared.time.now()));
+            due.extend(inner.ledger.amend(&changes, shared.time.now()).changed);
             Ok(inner.ledger.roll_of(&changes, shared.time.now()))
         })
     }
 
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
-            due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
+            due.extend(inner.ledger.enroll(wanted, shared.time.now()).changed);
             Ok(inner.ledger.roll(shared.time.now()))
         })
     }
