@@ -12,7 +12,7 @@ use crate::vault::{NotOpened, Vault, fill};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use posthaste_actors::author::{Author, Authored, Draft, Mistake, NotWritten, Rotation};
-use posthaste_actors::settings::{Make, Reveal, Source, Subscription};
+use posthaste_actors::settings::{Make, Reveal, Source, Subscription, Version};
 use posthaste_deliverees::guard::Guard;
 use posthaste_deliverees::registry::{Kinds, Parsed, Tools};
 use posthaste_deliverees::webhook::sign::{self, FRESH_BYTES};
@@ -74,6 +74,9 @@ struct Body {
     telemetry: bool,
     batch: Size,
     timeout_ms: u64,
+    /// Drawn when it was made; 0 of those that are older than this.
+    #[serde(default)]
+    made: u64,
     /// A mark of what its kind has but for the secrets, which tells nothing of it: whether the receiver is the same.
     #[serde(default)]
     receiver: String,
@@ -85,6 +88,13 @@ struct Body {
 struct Wants {
     open: Map<String, Value>,
     telemetry: bool,
+    made: u64,
+}
+
+impl Wants {
+    fn of(definition: &Definition) -> Self {
+        serde_json::from_slice(&definition.body).unwrap_or_default()
+    }
 }
 
 /// How large a batch may be.
@@ -107,15 +117,20 @@ impl Scribe {
     }
 
     /// Judges settings as a caller wrote them, and writes them down.
-    fn write(&self, settings: &Map<String, Value>, revision: u64, secret: Option<String>) -> Result<Draft, NotWritten> {
-        self.write_as(settings, &self.against(&self.0.guard), revision, secret)
+    fn write(
+        &self,
+        settings: &Map<String, Value>,
+        version: Version,
+        secret: Option<String>,
+    ) -> Result<Draft, NotWritten> {
+        self.write_as(settings, &self.against(&self.0.guard), version, secret)
     }
 
     fn write_as(
         &self,
         settings: &Map<String, Value>,
         against: &Against<'_>,
-        revision: u64,
+        version: Version,
         secret: Option<String>,
     ) -> Result<Draft, NotWritten> {
         let judged = config::judge(settings, against).map_err(mistakes)?;
@@ -136,6 +151,7 @@ impl Scribe {
             telemetry: judged.parsed.takes == Takes::Telemetry,
             batch: Size { events: limits.events, bytes: limits.bytes, wait_ms: millis(limits.wait) },
             timeout_ms: millis(timeout),
+            made: version.made,
             receiver: vault.mark_of(&judged.name, &receiver),
         };
         let body = serde_json::to_vec(&body).map_err(|e| wrong("", e.to_string()))?;
@@ -145,7 +161,7 @@ impl Scribe {
                 format!("this is too long: at most {DEFINITION_MAX} bytes are kept of a subscription"),
             ));
         }
-        let definition = Definition { name: judged.name, revision, body: body.into() };
+        let definition = Definition { name: judged.name, revision: version.revision, body: body.into() };
         let authored = self.read(&definition);
         Ok(Draft { definition, authored, secret })
     }
@@ -189,7 +205,7 @@ impl Scribe {
             takes,
             limits,
             timeout,
-            revision: definition.revision,
+            version: Version { revision: definition.revision, made: body.made },
             receiver: body.receiver,
             make: self.make(definition, takes, timeout),
             reveal: self.reveal(definition),
@@ -246,7 +262,9 @@ impl Author for Scribe {
         if let Some(secret) = &secret {
             settings.insert(SECRETS.to_owned(), json!([secret]));
         }
-        self.write(&settings, 1, secret)
+        let mut made = [0; 8];
+        fill(&mut made, self.0.random);
+        self.write(&settings, Version { revision: 1, made: u64::from_le_bytes(made).max(1) }, secret)
     }
 
     fn change(&self, kept: &Definition, patch: Map<String, Value>) -> Result<Draft, NotWritten> {
@@ -271,7 +289,7 @@ impl Author for Scribe {
         if settings == before && self.opened(kept).is_ok() {
             return Ok(Draft { definition: kept.clone(), authored: self.read(kept), secret: None });
         }
-        self.write(&settings, kept.revision + 1, None)
+        self.write(&settings, following(kept), None)
     }
 
     fn rotate(&self, kept: &Definition, rotation: Rotation, now: Timestamp) -> Result<Draft, NotWritten> {
@@ -300,7 +318,7 @@ impl Author for Scribe {
         // All but the secret was judged when it came: networks and event types of today have no say in it.
         let guard = Guard::off();
         let against = Against { catalogue: None, kept: true, ..self.against(&guard) };
-        let written = self.write_as(&settings, &against, kept.revision + 1, made);
+        let written = self.write_as(&settings, &against, following(kept), made);
         written.map_err(|why| match why {
             NotWritten::Wrong(mistakes) => {
                 let named = |m: Mistake| match m.pointer.strip_prefix(SECRETS_POINTER) {
@@ -333,7 +351,7 @@ impl Scribe {
     fn unread(&self, definition: &Definition, reason: &str) -> Subscription {
         let timeout = Duration::from_secs(1);
         let shut = Shut { reason: reason.to_owned(), timeout };
-        let wants: Wants = serde_json::from_slice(&definition.body).unwrap_or_default();
+        let wants = Wants::of(definition);
         // What names another is damaged.
         let own = wants.open.get("name").and_then(Value::as_str) == Some(&definition.name);
         let (tenant, selectors) = if own { config::read_wants(&wants.open) } else { (None, Vec::new()) };
@@ -350,7 +368,7 @@ impl Scribe {
             rate: None,
             ordered: false,
             disable_after: None,
-            source: Source::Api { revision: definition.revision },
+            source: Source::Api(Version { revision: definition.revision, made: wants.made }),
             shown: if own { wants.open } else { Map::new() },
             reveal: Reveal::default(),
             mark: 0,
@@ -404,6 +422,11 @@ impl<P: Payload> Deliveree<P> for Shut {
     fn timeout(&self) -> Duration {
         self.timeout
     }
+}
+
+/// The version after the one that is kept.
+fn following(kept: &Definition) -> Version {
+    Version { revision: kept.revision + 1, made: Wants::of(kept).made }
 }
 
 /// JSON merge patch (RFC 7396 section 2).

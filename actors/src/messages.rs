@@ -5,7 +5,7 @@
 
 use crate::author::{NotWritten, Rotation};
 pub use crate::scheduler::CircuitState;
-use crate::settings::{Reveal, Settings, Source};
+use crate::settings::{Reveal, Settings, Source, Version};
 use actix::Message;
 use posthaste_events::catalogue::Catalogue;
 use posthaste_events::prepare::{RelayDraft, Unfit};
@@ -120,16 +120,26 @@ pub struct Retry(pub DeliveryId);
 pub struct Cancel(pub DeliveryId);
 
 /// Pauses a subscription: what it is owed is held. One that is disabled stays so. `None` where there is none of that
-/// name, else as it is then.
+/// name, or it is another tenant's, else as it is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
-pub struct Pause(pub String);
+pub struct Pause {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
 
-/// Ends a pause, a disabling, and a wait that its receiver asked for. `None` where there is none of that name, else as it
-/// is then.
+/// Ends a pause, a disabling, and a wait that its receiver asked for. `None` where there is none of that name, or it is
+/// another tenant's, else as it is then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<SubscriptionView>, StoreError>")]
-pub struct Resume(pub String);
+pub struct Resume {
+    /// The name of the subscription.
+    pub subscription: String,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
+}
 
 /// Records an event that is owed to one subscription alone, whatever it selects, and answers with the first attempt at
 /// it. Waits for as long as a call of its deliveree and the wait of its batch may take, and two seconds.
@@ -140,12 +150,14 @@ pub struct Test {
     pub subscription: String,
     /// The catalogue's example of this type; `None`: `posthaste:test`.
     pub event_type: Option<EventType>,
+    /// As in [`PutSubscription`].
+    pub bound: Option<String>,
 }
 
 /// Why a [`Test`] has no attempt to show.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTested {
-    /// There is no configured subscription of that name.
+    /// There is no configured subscription of that name, or it is another tenant's.
     #[error("there is no such subscription")]
     Unknown,
     /// It is paused.
@@ -229,8 +241,8 @@ pub enum Put {
         name: String,
         /// What to change.
         patch: serde_json::Map<String, serde_json::Value>,
-        /// The revisions that may be changed; `None`: whatever it has.
-        revisions: Option<Vec<u64>>,
+        /// The versions that may be changed; `None`: whatever it has.
+        versions: Option<Vec<Version>>,
     },
 }
 
@@ -239,11 +251,11 @@ impl fmt::Debug for Put {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create(settings) => f.debug_tuple("Create").field(&settings.keys().collect::<Vec<_>>()).finish(),
-            Self::Change { name, patch, revisions } => f
+            Self::Change { name, patch, versions } => f
                 .debug_struct("Change")
                 .field("name", name)
                 .field("patch", &patch.keys().collect::<Vec<_>>())
-                .field("revisions", revisions)
+                .field("versions", versions)
                 .finish(),
         }
     }
@@ -257,8 +269,8 @@ pub struct RotateSecret {
     pub subscription: String,
     /// The new secret and the grace.
     pub rotation: Rotation,
-    /// The revisions that may be changed; `None`: whatever it has.
-    pub revisions: Option<Vec<u64>>,
+    /// The versions that may be changed; `None`: whatever it has.
+    pub versions: Option<Vec<Version>>,
     /// As in [`PutSubscription`].
     pub bound: Option<String>,
 }
@@ -269,8 +281,8 @@ pub struct RotateSecret {
 pub struct RemoveSubscription {
     /// Its name.
     pub subscription: String,
-    /// The revisions that may be removed; `None`: whatever it has.
-    pub revisions: Option<Vec<u64>>,
+    /// The versions that may be removed; `None`: whatever it has.
+    pub versions: Option<Vec<Version>>,
     /// As in [`PutSubscription`].
     pub bound: Option<String>,
 }
@@ -306,9 +318,9 @@ pub enum NotChanged {
     /// Whoever asks is bound to another tenant than it names.
     #[error("the tenant is another than that of the caller")]
     Foreign,
-    /// It was changed meanwhile: this is its revision.
-    #[error("the subscription has the revision {0} by now")]
-    Revision(u64),
+    /// It was changed meanwhile, or made anew: this is its version.
+    #[error("the subscription was changed meanwhile, or removed and made anew; its revision is {} by now", .0.revision)]
+    Version(Version),
     /// The settings are wrong, or it cannot be changed.
     #[error(transparent)]
     NotWritten(#[from] NotWritten),

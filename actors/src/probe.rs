@@ -23,9 +23,12 @@ const SLOT_MAX: Duration = Duration::from_secs(40);
 
 /// Does one test.
 pub(crate) async fn test(inner: &Inner, test: Test) -> Result<Arc<Watched>, NotTested> {
+    // Until the event is owed to it, the name stays with whoever has it.
+    let alone = inner.changing.lock().await;
     let roster = inner.roster();
+    let subscribed = inner.subscribed_of(&test.subscription, test.bound.as_deref()).await?;
+    let subscribed = subscribed.ok_or(NotTested::Unknown)?;
     let subscription = roster.find(&test.subscription).ok_or(NotTested::Unknown)?;
-    let subscribed = inner.subscribed(&test.subscription).await?.ok_or(NotTested::Unknown)?;
     if subscription.takes == Takes::Telemetry && roster.settings.telemetry.is_none() {
         return Err(NotTested::TelemetryOff);
     }
@@ -35,6 +38,7 @@ pub(crate) async fn test(inner: &Inner, test: Test) -> Result<Arc<Watched>, NotT
     let mut event = prepare(&snapshot, subscription, test.event_type, now)?;
     event.owed = vec![subscribed.id];
     let recorded = inner.desk.record_for(subscribed.id, event, snapshot.epoch).await?;
+    drop(alone);
     let delivery = DeliveryId { event: recorded.id, subscription: subscribed.id };
     let patience =
         lane.timeout.saturating_add(lane.batch_wait).saturating_add(lane.slot_in.min(SLOT_MAX)).saturating_add(SLACK);

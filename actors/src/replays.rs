@@ -36,15 +36,16 @@ impl Inner {
         // Orders come one after another, so that the bounds hold; and never beside a change of their subscription.
         let _alone = self.changing.lock().await;
         let roster = self.roster();
-        let found = roster.find(&name).filter(|s| bound.is_none() || bound == s.tenant).ok_or(NotReplayed::Unknown)?;
+        let stays = |s: &Subscribed| s.listed && s.standing != Standing::Disabled(DELETED.to_owned());
+        let subscribed = self.subscribed_of(&name, bound.as_deref()).await?.filter(stays);
+        let subscribed = subscribed.ok_or(NotReplayed::Unknown)?;
+        let found = roster.find(&name).ok_or(NotReplayed::Unknown)?;
         if let Some(state @ (State::Pending | State::Held)) = state {
             return Err(NotReplayed::Unsettled(state.as_str()));
         }
         if found.takes == Takes::Telemetry && roster.settings.telemetry.is_none() {
             return Err(NotReplayed::TelemetryOff);
         }
-        let stays = |s: &Subscribed| s.listed && s.standing != Standing::Disabled(DELETED.to_owned());
-        let subscribed = self.subscribed(&name).await?.filter(stays).ok_or(NotReplayed::Unknown)?;
         let mut running = self.desk.outbox.replays().await?;
         running.retain(|r| r.state == ReplayState::Running);
         let of_it = running.iter().filter(|r| r.order.subscription == subscribed.id).count();

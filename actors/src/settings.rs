@@ -125,11 +125,18 @@ pub enum Source {
     /// In the configuration: it is changed there.
     #[default]
     Config,
-    /// In the outbox, put there by the API; with its revision.
-    Api {
-        /// Grows with each change.
-        revision: u64,
-    },
+    /// In the outbox, put there by the API.
+    Api(Version),
+}
+
+/// Which writing of a subscription that the outbox keeps: never the same again under its name, also where it was removed and
+/// made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// Grows with each change; from 1.
+    pub revision: u64,
+    /// Another one each time that one is made; 0 of those that were made before there was one.
+    pub made: u64,
 }
 
 /// A circuit breaker: opens when for `over` nothing succeeded and at least `failures` failed; probes with one delivery

@@ -64,11 +64,43 @@ fn what_is_written_is_read_back_and_its_secret_part_is_sealed() {
     assert!(!kept.contains("CANARY") && !kept.contains(&secret), "{kept}");
     assert!(kept.contains("posthaste:**"), "what matching needs is open");
     let Authored { subscription, fault } = scribe().read(&draft.definition);
-    assert_eq!((fault, subscription.source), (None, Source::Api { revision: 1 }));
+    assert_eq!((fault, version(&subscription).revision), (None, 1));
     assert_eq!(subscription.shown["url"], "https://hooks.example.com");
     assert!(!format!("{:?}", subscription.shown).contains("CANARY"), "{:?}", subscription.shown);
     assert_eq!(subscription.reveal.whole()["url"], URL);
     assert_eq!(Some((subscription.make)().timeout()), subscription.ahead.map(|(_, timeout)| timeout));
+}
+
+fn version(subscription: &Subscription) -> Version {
+    match subscription.source {
+        Source::Api(version) => version,
+        Source::Config => panic!("it stands in the outbox"),
+    }
+}
+
+#[test]
+fn a_version_is_never_that_of_another_of_its_name_and_one_of_before_is_still_read() {
+    let (first, second) = (scribe().create(webhook()).unwrap(), scribe().create(webhook()).unwrap());
+    let [one, other] = [&first, &second].map(|draft| version(&draft.authored.subscription));
+    assert_eq!((one.revision, other.revision), (1, 1));
+    assert_ne!(one.made, other.made, "made twice under one name");
+    let again = scribe().change(&first.definition, object(json!({"timeout": "3s"}))).unwrap();
+    assert_eq!(version(&again.authored.subscription), Version { revision: 2, ..one });
+    let rotated = scribe().rotate(&again.definition, Rotation::default(), Timestamp::from_micros(0)).unwrap();
+    assert_eq!(version(&rotated.authored.subscription), Version { revision: 3, ..one });
+    let resealed = scribe_of(9, &[1]).reseal(&rotated.definition).unwrap();
+    let read = scribe_of(9, &[]).read(&resealed);
+    assert_eq!((read.fault, version(&read.subscription)), (None, Version { revision: 3, ..one }));
+    // One whose key is lost keeps it too, and one that was kept before there was a mark has none.
+    let lost = scribe_of(5, &[]).read(&rotated.definition).subscription;
+    assert_eq!(version(&lost), Version { revision: 3, ..one });
+    let mut body = object(serde_json::from_slice(&first.definition.body).unwrap());
+    body.remove("made").unwrap();
+    let old = Definition { body: serde_json::to_vec(&body).unwrap().into(), ..first.definition };
+    let read = scribe().read(&old);
+    assert_eq!((read.fault, version(&read.subscription)), (None, Version { revision: 1, made: 0 }));
+    let changed = scribe().change(&old, object(json!({"timeout": "3s"}))).unwrap();
+    assert_eq!(version(&changed.authored.subscription), Version { revision: 2, made: 0 });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::problem::{Place, Problem, Problems};
 use super::section::Section;
 use super::selector;
 use super::subscription::{self, Against, Subscription, read_common, scope_of};
-use posthaste_actors::settings::{self, Make, Reveal, Source};
+use posthaste_actors::settings::{self, Make, Reveal, Source, Version};
 use posthaste_deliverees::registry::Kinds;
 use posthaste_events::matching::Selector;
 use posthaste_events::{BatchLimits, Takes};
@@ -86,8 +86,8 @@ pub(crate) struct Front {
     pub(crate) timeout: Duration,
     /// A mark of whom it calls, and how.
     pub(crate) receiver: String,
-    /// Grows with each change.
-    pub(crate) revision: u64,
+    /// Which writing of it this is.
+    pub(crate) version: Version,
     /// Makes its deliveree.
     pub(crate) make: Make,
     /// Shows its whole URLs.
@@ -144,7 +144,7 @@ pub(crate) fn read_open(
         rate: common.rate,
         ordered: common.ordered,
         disable_after: common.disable_after,
-        source: Source::Api { revision: front.revision },
+        source: Source::Api(front.version),
         shown,
         reveal: front.reveal,
         mark: mark.finish(),

@@ -64,6 +64,11 @@ impl Caller {
         self.tenant.is_none() || self.tenant.as_deref() == tenant
     }
 
+    /// The tenant that it is bound to.
+    pub(crate) fn bound(&self) -> Option<String> {
+        self.tenant.as_deref().map(str::to_owned)
+    }
+
     /// The tenant that a listing is about, where `asked` was asked for.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use super::desk::{LOOK_WAIT_MAX, ask};
 use super::problem::{Fault, Problem, escaped, quoted};
 use super::query::Query;
 use super::shapes::Listing;
-use super::written::bound;
 use super::{Scope, Shared, intake, json};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -67,7 +66,7 @@ pub(super) async fn post(
     Query::none(request.query_string())?;
     intake::is_json(request.headers())?;
     let order = read(intake::few_fields(payload).await?)?;
-    let order = Replay { subscription: name.into_inner(), bound: bound(&caller), ..order };
+    let order = Replay { subscription: name.into_inner(), bound: caller.bound(), ..order };
     let view = ask(&shared.desk.replay, order, LOOK_WAIT_MAX).await?.map_err(not_replayed)?;
     Ok(json(StatusCode::ACCEPTED, &Shape::new(&view)))
 }

@@ -67,9 +67,8 @@ pub(super) async fn pause(
     payload: web::Payload,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    may_change(&shared, &request, payload, &name).await?;
-    let now = ask(&shared.desk.pause, Pause(name.into_inner()), LOOK_WAIT_MAX).await??.ok_or_else(missing)?;
-    Ok(json(StatusCode::OK, &shapes::subscription(&now)))
+    let (subscription, bound) = may_change(&shared, &request, payload, name).await?;
+    told(ask(&shared.desk.pause, Pause { subscription, bound }, LOOK_WAIT_MAX).await??)
 }
 
 /// Ends a pause or a disabling.
@@ -79,9 +78,8 @@ pub(super) async fn resume(
     payload: web::Payload,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    may_change(&shared, &request, payload, &name).await?;
-    let now = ask(&shared.desk.resume, Resume(name.into_inner()), LOOK_WAIT_MAX).await??.ok_or_else(missing)?;
-    Ok(json(StatusCode::OK, &shapes::subscription(&now)))
+    let (subscription, bound) = may_change(&shared, &request, payload, name).await?;
+    told(ask(&shared.desk.resume, Resume { subscription, bound }, LOOK_WAIT_MAX).await??)
 }
 
 /// Sends an event to a subscription now, for it alone, and answers with the attempt.
@@ -100,7 +98,7 @@ pub(super) async fn test(
         return Err(Problem::wrong(vec![Fault::at(pointer, "there is no such field here; there is type")]));
     }
     find(&shared, &caller, &name).await?;
-    let message = Test { subscription: name.into_inner(), event_type };
+    let message = Test { subscription: name.into_inner(), event_type, bound: caller.bound() };
     let attempt = ask(&shared.desk.test, message, TEST_WAIT_MAX).await?.map_err(not_tested)?;
     Ok(json(StatusCode::OK, &Tailed::new(&attempt)))
 }
@@ -131,11 +129,24 @@ fn not_tested(why: NotTested) -> Problem {
     }
 }
 
-async fn may_change(shared: &Shared, request: &HttpRequest, payload: web::Payload, name: &str) -> Result<(), Problem> {
+/// Which subscription is to be changed, and the tenant that whoever asks is bound to: whose it is is checked again where it
+/// is changed, since it may go to another meanwhile.
+async fn may_change(
+    shared: &Shared,
+    request: &HttpRequest,
+    payload: web::Payload,
+    name: web::Path<String>,
+) -> Result<(String, Option<String>), Problem> {
     let caller = shared.admit(request, Scope::Manage)?;
     Query::none(request.query_string())?;
     intake::no_fields(payload).await?;
-    find(shared, &caller, name).await.map(drop)
+    find(shared, &caller, &name).await?;
+    Ok((name.into_inner(), caller.bound()))
+}
+
+/// The subscription as it is after a change.
+fn told(now: Option<SubscriptionView>) -> Result<HttpResponse, Problem> {
+    Ok(json(StatusCode::OK, &shapes::subscription(&now.ok_or_else(missing)?)))
 }
 
 /// Every subscription that is configured or still owed something.

@@ -15,7 +15,7 @@ use posthaste_actors::author::{Mistake, NotWritten, Rotation};
 use posthaste_actors::messages::{
     Changed, NotChanged, Put, PutSubscription, RemoveSubscription, RotateSecret, SubscriptionView,
 };
-use posthaste_actors::settings::Source;
+use posthaste_actors::settings::{Source, Version};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) async fn post(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let (caller, settings) = read(&shared, &request, payload).await?;
-    let put = PutSubscription { put: Put::Create(settings), bound: bound(&caller) };
+    let put = PutSubscription { put: Put::Create(settings), bound: caller.bound() };
     let made = ask(&shared.desk.put, put, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     let location = format!("/v1/subscriptions/{}", made.view.name);
     let mut answer = told(StatusCode::CREATED, &made);
@@ -47,8 +47,8 @@ pub(super) async fn patch(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let (caller, patch) = read(&shared, &request, payload).await?;
-    let put = Put::Change { name: name.into_inner(), patch, revisions: revisions(&request)? };
-    let put = PutSubscription { put, bound: bound(&caller) };
+    let put = Put::Change { name: name.into_inner(), patch, versions: versions(&request)? };
+    let put = PutSubscription { put, bound: caller.bound() };
     let changed = ask(&shared.desk.put, put, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(told(StatusCode::OK, &changed))
 }
@@ -64,7 +64,7 @@ pub(super) async fn delete(
     Query::none(request.query_string())?;
     intake::no_fields(payload).await?;
     let subscription = name.into_inner();
-    let remove = RemoveSubscription { subscription, revisions: revisions(&request)?, bound: bound(&caller) };
+    let remove = RemoveSubscription { subscription, versions: versions(&request)?, bound: caller.bound() };
     ask(&shared.desk.remove, remove, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -83,8 +83,8 @@ pub(super) async fn rotate(
     let rotate = RotateSecret {
         subscription: name.into_inner(),
         rotation,
-        revisions: revisions(&request)?,
-        bound: bound(&caller),
+        versions: versions(&request)?,
+        bound: caller.bound(),
     };
     let changed = ask(&shared.desk.rotate, rotate, LOOK_WAIT_MAX).await?.map_err(not_changed)?;
     Ok(told(StatusCode::OK, &changed))
@@ -141,12 +141,8 @@ fn read_rotation(mut fields: Map<String, Value>) -> Result<Rotation, Problem> {
     if faults.is_empty() { Ok(Rotation { secret, grace }) } else { Err(Problem::wrong(faults)) }
 }
 
-pub(super) fn bound(caller: &Caller) -> Option<String> {
-    caller.tenant.as_deref().map(str::to_owned)
-}
-
-/// The revisions that `If-Match` names (RFC 9110 section 13.1.1); `None`: any will do. What is no tag of ours matches none.
-fn revisions(request: &HttpRequest) -> Result<Option<Vec<u64>>, Problem> {
+/// The versions that `If-Match` names (RFC 9110 section 13.1.1); `None`: any will do. What is no tag of ours matches none.
+fn versions(request: &HttpRequest) -> Result<Option<Vec<Version>>, Problem> {
     let mut named = Vec::new();
     let mut is_there = false;
     for value in request.headers().get_all(header::IF_MATCH) {
@@ -157,17 +153,29 @@ fn revisions(request: &HttpRequest) -> Result<Option<Vec<u64>>, Problem> {
         }
         is_there = true;
         let tags = text.split(',').map(str::trim);
-        named.extend(tags.filter_map(|tag| tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()));
+        named.extend(tags.filter_map(read_tag));
     }
     Ok(is_there.then_some(named))
 }
 
 /// The tag of a subscription: that of the API's alone, since the others are not changed here.
-pub(super) fn tag(view: &SubscriptionView) -> Option<header::HeaderValue> {
+fn tag(view: &SubscriptionView) -> Option<header::HeaderValue> {
     match view.source {
-        Some(Source::Api { revision }) => header::HeaderValue::try_from(format!("\"{revision}\"")).ok(),
+        Some(Source::Api(version)) => header::HeaderValue::try_from(write_tag(version)).ok(),
         _ => None,
     }
+}
+
+/// A strong tag: the revision, and what tells it from that of another which had the name before.
+fn write_tag(Version { revision, made }: Version) -> String {
+    format!("\"{revision}-{made:016x}\"")
+}
+
+fn read_tag(tag: &str) -> Option<Version> {
+    let (revision, made) = tag.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    let version = Version { revision: revision.parse().ok()?, made: u64::from_str_radix(made, 16).ok()? };
+    // Compared byte by byte (RFC 9110 section 8.8.3.2): another spelling is another tag.
+    (write_tag(version) == tag).then_some(version)
 }
 
 /// A subscription alone, with its tag.
@@ -198,7 +206,7 @@ fn not_changed(why: NotChanged) -> Problem {
             Problem::conflict(detail)
         }
         NotChanged::Foreign => Problem::forbidden(detail),
-        NotChanged::Revision(_) => Problem::new(StatusCode::PRECONDITION_FAILED, detail),
+        NotChanged::Version(_) => Problem::new(StatusCode::PRECONDITION_FAILED, detail),
         NotChanged::NotWritten(NotWritten::Wrong(mistakes)) => {
             let fault = |Mistake { pointer, detail }| Fault::at(pointer, detail);
             Problem::wrong(mistakes.into_iter().map(fault).collect())

@@ -121,7 +121,7 @@ fn a_restart_and_a_reload_keep_them_and_a_lost_key_disables_them_with_that_reaso
     daemon.signal(rustix::process::Signal::HUP)?;
     let mut client = daemon.client();
     let one = client.send("GET", "/v1/subscriptions/acme", &[], b"")?;
-    ensure!(one.header("etag") == Some("\"2\"") && one.json()?["timeout"] == "3s", "{one:?}");
+    ensure!(one.header("etag").is_some_and(|tag| tag.starts_with("\"2-")) && one.json()?["timeout"] == "3s", "{one:?}");
     record(&mut client, 1)?;
     arrived(&inbox, 1)?;
     daemon.settled("acme", SOON)?;

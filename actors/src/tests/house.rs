@@ -1,7 +1,9 @@
 //! What the tests of this crate run: an engine on the current thread, its clock, its receivers.
 
 use crate::engine::{Config, Engine, launch};
-use crate::messages::{InspectDelivery, InspectSubscriptions, RecordBatch, SubscriptionView, Watch, Watched};
+use crate::messages::{
+    InspectDelivery, InspectSubscriptions, Pause, RecordBatch, Resume, SubscriptionView, Watch, Watched,
+};
 use crate::settings::{Settings, Source, Subscription};
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
@@ -151,6 +153,14 @@ impl House {
 pub(super) fn settings(subscriptions: Vec<Subscription>) -> Settings {
     let catalogue = Catalogue::compile(&Declarations::default(), Undeclared::Accept).unwrap();
     Settings { subscriptions, catalogue, backlog_max: 1_000_000, telemetry: None, author: None }
+}
+
+pub(super) fn pause(name: &str) -> Pause {
+    Pause { subscription: name.to_owned(), bound: None }
+}
+
+pub(super) fn resume(name: &str) -> Resume {
+    Resume { subscription: name.to_owned(), bound: None }
 }
 
 /// A subscription to everything, whose receiver is a function.

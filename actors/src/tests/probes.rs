@@ -1,9 +1,9 @@
 //! Testing one subscription, and the messages for types and relayed events.
 
 use super::House;
-use super::house::{clock, failed, healthy, memory, subscription, to};
+use super::house::{clock, failed, healthy, memory, pause, subscription, to};
 use super::silence::{gate, measuring};
-use crate::messages::{InspectTypes, NotSent, NotTested, Pause, RecordTelemetry, Reload, Test, Watched};
+use crate::messages::{InspectTypes, NotSent, NotTested, RecordTelemetry, Reload, Test, Watched};
 use crate::settings::{Rate, Settings, Subscription};
 use posthaste_events::catalogue::declare::Declarations;
 use posthaste_events::catalogue::{Catalogue, Undeclared};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 async fn test(house: &House, name: &str, event_type: Option<&str>) -> Result<Arc<Watched>, NotTested> {
     let event_type = event_type.map(|text| EventType::parse(text).unwrap());
-    house.engine.registry.send(Test { subscription: name.to_owned(), event_type }).await.unwrap()
+    house.engine.registry.send(Test { subscription: name.to_owned(), event_type, bound: None }).await.unwrap()
 }
 
 #[actix::test]
@@ -45,7 +45,7 @@ async fn a_test_that_can_have_no_attempt_says_why() {
     let on = Settings { catalogue, ..on };
     let house = House::by(on.clone(), Arc::new(memory(&clock)), clock).await;
     assert!(matches!(test(&house, "nobody", None).await, Err(NotTested::Unknown)));
-    house.engine.registry.send(Pause("held".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("held")).await.unwrap().unwrap();
     assert!(matches!(test(&house, "held", None).await, Err(NotTested::Paused)));
     assert!(matches!(test(&house, "ops", Some("a:d")).await, Err(NotTested::Undeclared(_))));
     assert!(matches!(test(&house, "ops", Some("a:b")).await, Err(NotTested::NoExample(_))));

@@ -1,7 +1,7 @@
 //! Events whose telemetry cannot be built: recorded, notified, told, and delivered to analytics once they can.
 
 use super::House;
-use super::house::{clock, healthy, memory, to};
+use super::house::{clock, healthy, memory, pause, resume, to};
 use super::silence::{gate, measuring};
 use crate::QUARANTINE;
 use crate::messages::{InspectHealth, InspectSubscription, InspectSubscriptions, RecordBatch, Reload};
@@ -89,10 +89,10 @@ async fn what_cannot_be_built_waits_without_end_and_is_tried_again() {
     let clock = clock();
     let outbox = Arc::new(memory(&clock));
     let mut house = House::by(house_settings(&got, &["a:b"]), outbox, clock).await;
-    house.engine.registry.send(crate::messages::Pause(QUARANTINE.into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause(QUARANTINE)).await.unwrap().unwrap();
     let event = record_quarantined(&house, 1).await[0];
     house.engine.registry.send(Reload(house_settings(&got, &["c:d"]))).await.unwrap().unwrap();
-    house.engine.registry.send(crate::messages::Resume(QUARANTINE.into())).await.unwrap().unwrap();
+    house.engine.registry.send(resume(QUARANTINE)).await.unwrap().unwrap();
     let seen = house.attempts(4).await;
     let tries = seen.iter().filter(|w| w.subscription == QUARANTINE);
     assert!(tries.clone().all(|w| w.detail_says("not declared any more")), "{seen:?}");
@@ -146,7 +146,7 @@ async fn what_was_measured_before_a_crash_is_not_measured_twice_after_it() {
     let clock = clock();
     let outbox = Arc::new(memory(&clock));
     let house = House::by(house_settings(&got, &["a:b"]), outbox.clone(), Arc::clone(&clock)).await;
-    house.engine.registry.send(crate::messages::Pause(QUARANTINE.into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause(QUARANTINE)).await.unwrap().unwrap();
     let event = record_quarantined(&house, 1).await[0];
     let keeper = house.id(QUARANTINE).await;
     // An attempt whose process dies after it recorded and before it was settled.
@@ -157,7 +157,7 @@ async fn what_was_measured_before_a_crash_is_not_measured_twice_after_it() {
     assert!(!outbox.record(built, snapshot.epoch).await.unwrap()[0].duplicate);
     drop(house);
     let second = House::by(house_settings(&got, &["a:b"]), outbox.clone(), clock).await;
-    second.engine.registry.send(crate::messages::Resume(QUARANTINE.into())).await.unwrap().unwrap();
+    second.engine.registry.send(resume(QUARANTINE)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!((second.state(event, QUARANTINE).await, got.load(Ordering::Relaxed)), (State::Delivered, 1));
     let measured = events(&*outbox, "a:b").await;

@@ -1,8 +1,8 @@
 //! An event's way through all rooms: recorded, delivered, retried, dead, told.
 
 use super::House;
-use super::house::{delivered, failed, healthy, settings, subscription, to};
-use crate::messages::{InspectEvents, InspectHealth, Pause, RecordBatch, Reload, Resume, Retry};
+use super::house::{delivered, failed, healthy, pause, resume, settings, subscription, to};
+use crate::messages::{InspectEvents, InspectHealth, RecordBatch, Reload, Retry};
 use crate::settings::{Settings, Subscription};
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Clock as _;
@@ -81,7 +81,7 @@ async fn deliveries_that_are_dead_at_birth_are_counted_and_told_as_one() {
     let all = || vec![to(healthy("a"), "shop:**"), to(subscription("ours", receive.clone()), "posthaste:**")];
     let mut house = House::with(all()).await;
     house.engine.registry.send(Reload(Settings { backlog_max: 2, ..settings(all()) })).await.unwrap().unwrap();
-    house.engine.registry.send(Pause("a".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("a")).await.unwrap().unwrap();
     let events = house.record("shop:paid", 5).await;
     assert_eq!(house.state(events[4], "a").await, State::Dead);
     assert_eq!(house.attempts(1).await[0].event_type.as_str(), "posthaste:delivery:dead");
@@ -122,7 +122,7 @@ async fn a_receiver_that_is_gone_disables_its_subscription_and_a_resume_ends_tha
     assert_eq!(told[1].event_type.as_str(), "posthaste:subscription:disabled");
     assert_eq!(house.state(event, "gone").await, State::Held, "it is kept although it had one attempt only");
     assert_eq!(house.subscription("gone").await.standing, Standing::Disabled("status: 410".into()));
-    let view = house.engine.registry.send(Resume("gone".into())).await.unwrap().unwrap().unwrap();
+    let view = house.engine.registry.send(resume("gone")).await.unwrap().unwrap().unwrap();
     assert_eq!(view.standing, Standing::Active);
     let told = house.attempts(1).await;
     assert_eq!(told[0].event_type.as_str(), "posthaste:subscription:recovered");
@@ -135,9 +135,9 @@ async fn a_pause_of_a_disabled_subscription_leaves_it_disabled_and_its_resume_is
     let mut house = House::with(vec![gone, to(healthy("ours"), "posthaste:**")]).await;
     house.record("shop:paid", 1).await;
     house.attempts(2).await;
-    let view = house.engine.registry.send(Pause("gone".into())).await.unwrap().unwrap().unwrap();
+    let view = house.engine.registry.send(pause("gone")).await.unwrap().unwrap().unwrap();
     assert_eq!(view.standing, Standing::Disabled("status: 410".into()));
-    house.engine.registry.send(Resume("gone".into())).await.unwrap().unwrap();
+    house.engine.registry.send(resume("gone")).await.unwrap().unwrap();
     assert_eq!(house.attempts(1).await[0].event_type.as_str(), "posthaste:subscription:recovered");
 }
 
@@ -184,7 +184,7 @@ async fn hours_held(house: &House) -> Option<i64> {
 async fn how_long_a_receiver_asked_to_wait_is_shown_and_a_resume_ends_it() {
     let (mut house, _) = held().await;
     assert_eq!(hours_held(&house).await, Some(22), "of a day, one hour and a bit are over");
-    let view = house.engine.registry.send(Resume("busy".into())).await.unwrap().unwrap().unwrap();
+    let view = house.engine.registry.send(resume("busy")).await.unwrap().unwrap().unwrap();
     assert_eq!(view.held_until, None);
     assert_eq!(house.attempts(1).await[0].attempt.number, 2);
     assert_eq!(hours_held(&house).await, Some(24), "it asked again");
@@ -211,16 +211,16 @@ async fn settings_that_change_at_a_reload_end_what_the_old_receiver_asked_to_wai
 #[actix::test]
 async fn nothing_begins_while_a_subscription_is_paused_and_everything_after() {
     let mut house = House::with(vec![healthy("a")]).await;
-    let view = house.engine.registry.send(Pause("a".into())).await.unwrap().unwrap().unwrap();
+    let view = house.engine.registry.send(pause("a")).await.unwrap().unwrap().unwrap();
     assert_eq!(view.standing, Standing::Paused);
     let events = house.record("shop:paid", 10).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(house.watched.try_recv().is_err());
     assert_eq!(house.state(events[0], "a").await, State::Held);
     assert_eq!(house.subscription("a").await.backlog, 10);
-    house.engine.registry.send(Resume("a".into())).await.unwrap().unwrap();
+    house.engine.registry.send(resume("a")).await.unwrap().unwrap();
     assert_eq!(house.attempts(10).await.len(), 10);
-    assert!(house.engine.registry.send(Pause("nobody".into())).await.unwrap().unwrap().is_none());
+    assert!(house.engine.registry.send(pause("nobody")).await.unwrap().unwrap().is_none());
 }
 
 #[actix::test]

@@ -2,13 +2,13 @@
 
 use super::House;
 use super::backpressure::Stuck;
-use super::house::{clock, delivered, healthy, measured, memory, settings};
+use super::house::{clock, delivered, healthy, measured, memory, pause, resume, settings};
 use crate::author::{Author, Authored, Draft, NotWritten, Rotation};
 use crate::messages::{
-    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, Pause, Put, PutSubscription,
-    RecordBatch, Reload, RemoveSubscription, Replay, Resume,
+    CancelReplay, InspectReplays, InspectSubscription, NotChanged, NotReplayed, NotTested, Pause, Put, PutSubscription,
+    RecordBatch, Reload, RemoveSubscription, Replay, Resume, Test,
 };
-use crate::settings::{Settings, Source};
+use crate::settings::{Settings, Source, Version};
 use futures_util::future::join_all;
 use posthaste_events::{EventType, State, Timestamp};
 use posthaste_outbox::{Define, Definition, Enrolment, Outbox, ReplayState, Standing};
@@ -36,7 +36,7 @@ impl Author for Plain {
             true => measured(&definition.name, |_| async { delivered() }),
             false => healthy(&definition.name),
         };
-        subscription.source = Source::Api { revision: definition.revision };
+        subscription.source = Source::Api(Version { revision: definition.revision, made: 0 });
         subscription.tenant = body["tenant"].as_str().map(str::to_owned);
         Authored { subscription, fault: body["fault"].as_str().map(str::to_owned) }
     }
@@ -60,6 +60,8 @@ impl Author for Plain {
     }
 }
 
+const FIRST: Version = Version { revision: 1, made: 0 };
+
 fn kept() -> Settings {
     Settings { author: Some(Arc::new(Plain)), ..settings(vec![healthy("config")]) }
 }
@@ -70,7 +72,7 @@ fn create(name: &str) -> PutSubscription {
 }
 
 fn remove(name: &str) -> RemoveSubscription {
-    RemoveSubscription { subscription: name.to_owned(), revisions: None, bound: None }
+    RemoveSubscription { subscription: name.to_owned(), versions: None, bound: None }
 }
 
 fn replay(name: &str, state: Option<State>) -> Replay {
@@ -112,7 +114,7 @@ async fn one_that_is_put_gets_what_is_recorded_from_then_on_and_a_reload_keeps_i
     let view = house.outbox.event(before[0]).await.unwrap().unwrap();
     assert_eq!(view.deliveries.len(), 1);
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
-    assert_eq!(house.subscription("api").await.source, Some(Source::Api { revision: 1 }));
+    assert_eq!(house.subscription("api").await.source, Some(Source::Api(FIRST)));
     let later = house.record("a:b", 1).await;
     house.attempts(2).await;
     assert_eq!(house.state(later[0], "api").await, State::Delivered);
@@ -139,7 +141,7 @@ async fn what_one_that_is_removed_was_owed_is_cancelled_and_its_name_is_free() {
     let clock = clock();
     let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
     house.put("api").await;
-    house.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("api")).await.unwrap().unwrap();
     let events = house.record("a:b", 3_000).await;
     let old = house.id("api").await;
     house.engine.registry.send(remove("api")).await.unwrap().unwrap();
@@ -162,7 +164,7 @@ async fn a_removal_that_a_crash_cut_off_is_carried_through_by_the_next_start() {
     let outbox: Arc<dyn Outbox> = Arc::new(memory(&clock));
     let first = House::by(kept(), Arc::clone(&outbox), Arc::clone(&clock)).await;
     first.put("api").await;
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.record("a:b", 10).await;
     // As far as a removal has come before its first piece is cancelled.
     outbox.set_standing(first.id("api").await, Standing::Disabled("deleted".into())).await.unwrap();
@@ -207,13 +209,27 @@ async fn who_is_bound_to_a_tenant_changes_nothing_of_another() {
     house.engine.registry.send(theirs).await.unwrap().unwrap();
     assert_eq!(house.subscription("theirs").await.tenant.as_deref(), Some("acme"));
     let bound = Some("other".to_owned());
-    let patch = Put::Change { name: "theirs".into(), patch: Map::new(), revisions: None };
+    let patch = Put::Change { name: "theirs".into(), patch: Map::new(), versions: None };
     let put = PutSubscription { put: patch, bound: bound.clone() };
     assert!(matches!(house.engine.registry.send(put).await.unwrap(), Err(NotChanged::Unknown)));
     let removing = RemoveSubscription { bound: bound.clone(), ..remove("theirs") };
     assert!(matches!(house.engine.registry.send(removing).await.unwrap(), Err(NotChanged::Unknown)));
     let replaying = Replay { bound: bound.clone(), ..replay("theirs", None) };
     assert!(matches!(house.engine.registry.send(replaying).await.unwrap(), Err(NotReplayed::Unknown)));
+    // Checked where it acts: whoever looked at the name before it went to another tenant does nothing to that one's.
+    for bound in [bound.clone(), Some("acme".to_owned())] {
+        let is_theirs = bound.as_deref() == Some("acme");
+        let registry = &house.engine.registry;
+        let pausing = registry.send(Pause { bound: bound.clone(), ..pause("theirs") }).await.unwrap().unwrap();
+        assert_eq!(pausing.is_some(), is_theirs);
+        let paused = house.subscription("theirs").await.standing == Standing::Paused;
+        assert_eq!(paused, is_theirs);
+        let resuming = Resume { bound: bound.clone(), ..resume("theirs") };
+        assert_eq!(registry.send(resuming).await.unwrap().unwrap().is_some(), is_theirs);
+        let testing = Test { subscription: "theirs".into(), event_type: None, bound };
+        let tested = registry.send(testing).await.unwrap();
+        assert!(if is_theirs { tested.is_ok() } else { matches!(tested, Err(NotTested::Unknown)) }, "{tested:?}");
+    }
     let settings = json!({"name": "new", "tenant": "acme"}).as_object().unwrap().clone();
     let put = PutSubscription { put: Put::Create(settings), bound };
     assert!(matches!(house.engine.registry.send(put).await.unwrap(), Err(NotChanged::Foreign)));
@@ -248,16 +264,16 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
         first.record("a:b", 500).await;
     }
     first.put("api").await;
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.engine.registry.send(replay("api", None)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let so_far = outbox.replays().await.unwrap()[0].clone();
     assert_eq!(so_far.state, ReplayState::Running, "{so_far:?} {:?}", outbox.roll().await);
     assert!((10_000..11_000).contains(&so_far.replayed), "{}", so_far.replayed);
     first.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
-    first.engine.registry.send(Resume("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(resume("api")).await.unwrap().unwrap();
     assert_eq!(first.ended().await, 12_000);
-    first.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    first.engine.registry.send(pause("api")).await.unwrap().unwrap();
     first.engine.registry.send(replay("api", None)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.engine.registry.send(remove("api")).await.unwrap().unwrap();
@@ -271,7 +287,7 @@ async fn a_replay_waits_while_much_is_owed_and_ends_with_its_subscription() {
 async fn a_name_that_left_the_configuration_brings_whoever_takes_it_nothing_of_what_it_was_owed() {
     let clock = clock();
     let mut house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
-    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("config")).await.unwrap().unwrap();
     house.record("a:b", 5).await;
     let old = house.id("config").await;
     let without = Settings { author: Some(Arc::new(Plain)), ..settings(Vec::new()) };
@@ -282,7 +298,7 @@ async fn a_name_that_left_the_configuration_brings_whoever_takes_it_nothing_of_w
     let events = house.record("a:b", 1).await;
     assert_eq!(house.attempts(1).await[0].event, events[0]);
     // The configuration takes the name back: it is another one again.
-    house.engine.registry.send(Pause("config".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("config")).await.unwrap().unwrap();
     house.record("a:b", 5).await;
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
     let shadowing = house.subscription("config").await;
@@ -321,9 +337,9 @@ async fn a_change_that_is_written_and_does_not_take_effect_does_so_with_the_next
     assert!(matches!(house.engine.registry.send(remove("going")).await.unwrap(), Err(NotChanged::Store(_))));
     full.store(false, Ordering::Relaxed);
     assert!(matches!(house.engine.registry.send(create("coming")).await.unwrap(), Err(NotChanged::Exists)));
-    assert_eq!(house.subscription("coming").await.source, Some(Source::Api { revision: 1 }));
+    assert_eq!(house.subscription("coming").await.source, Some(Source::Api(FIRST)));
     house.engine.registry.send(remove("going")).await.unwrap().unwrap();
-    let patch = Put::Change { name: "coming".into(), patch: Map::new(), revisions: Some(vec![1]) };
+    let patch = Put::Change { name: "coming".into(), patch: Map::new(), versions: Some(vec![FIRST]) };
     house.engine.registry.send(PutSubscription { put: patch, bound: None }).await.unwrap().unwrap();
 }
 
@@ -333,7 +349,7 @@ async fn one_that_is_being_removed_is_not_resumed() {
     let house = House::by(kept(), Arc::new(memory(&clock)), clock).await;
     house.put("api").await;
     house.outbox.set_standing(house.id("api").await, Standing::Disabled("deleted".into())).await.unwrap();
-    assert!(house.engine.registry.send(Resume("api".into())).await.unwrap().unwrap().is_none());
+    assert!(house.engine.registry.send(resume("api")).await.unwrap().unwrap().is_none());
     assert_eq!(house.subscription("api").await.standing, Standing::Disabled("deleted".into()));
 }
 
@@ -346,9 +362,9 @@ async fn one_that_takes_telemetry_no_more_keeps_what_it_is_owed_from_then_on() {
     house.engine.registry.send(put).await.unwrap().unwrap();
     house.engine.registry.send(Reload(kept())).await.unwrap().unwrap();
     let patch = json!({"telemetry": false}).as_object().unwrap().clone();
-    let put = Put::Change { name: "api".into(), patch, revisions: None };
+    let put = Put::Change { name: "api".into(), patch, versions: None };
     house.engine.registry.send(PutSubscription { put, bound: None }).await.unwrap().unwrap();
-    house.engine.registry.send(Pause("api".into())).await.unwrap().unwrap();
+    house.engine.registry.send(pause("api")).await.unwrap().unwrap();
     house.record("a:b", 3).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(house.subscription("api").await.backlog, 3);
@@ -374,7 +390,7 @@ async fn replays_of_one_subscription_and_of_one_tenant_are_bounded_and_leave_roo
     house.put("other").await;
     let names = house.outbox.roll().await.unwrap().subscriptions;
     for name in names.into_iter().map(|s| s.name) {
-        house.engine.registry.send(Pause(name)).await.unwrap().unwrap();
+        house.engine.registry.send(pause(&name)).await.unwrap().unwrap();
     }
     let mut made = Vec::new();
     for n in 0..20 {

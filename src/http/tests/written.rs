@@ -15,6 +15,12 @@ async fn send(stage: &Stage, method: Method, path: &str, body: &Value, headers: 
     stage.send(headers.iter().fold(request, |request, header| request.append_header(*header))).await
 }
 
+/// The revision in a tag: `"1-…"`.
+fn revision(answer: &Answer) -> u64 {
+    let tag = answer.header("etag").trim_matches('"');
+    tag.split_once('-').unwrap().0.parse().unwrap()
+}
+
 async fn create(stage: &Stage, body: &Value) -> Answer {
     send(stage, Method::POST, "/v1/subscriptions", body, &[]).await
 }
@@ -24,15 +30,15 @@ async fn a_subscription_is_made_seen_changed_and_removed() {
     let stage = Stage::open().await;
     let made = create(&stage, &webhook("ops")).await;
     assert_eq!(
-        (made.status, made.header("location"), made.header("etag"), made.header("cache-control")),
-        (201, "/v1/subscriptions/ops", "\"1\"", "no-store"),
+        (made.status, made.header("location"), revision(&made), made.header("cache-control")),
+        (201, "/v1/subscriptions/ops", 1, "no-store"),
         "{made:?}"
     );
     let shape = made.json();
     assert_eq!((&shape["source"], &shape["state"]), (&json!("api"), &json!("active")));
     let secret = shape["secret"].as_str().unwrap().to_owned();
     let one = stage.get("/v1/subscriptions/ops").await;
-    assert_eq!((one.status, one.header("etag")), (200, "\"1\""));
+    assert_eq!((one.status, one.header("etag")), (200, made.header("etag")));
     assert_eq!(one.json()["url"], "https://hooks.example.com");
     let listed = stage.get("/v1/subscriptions").await;
     for shown in [&one, &listed] {
@@ -41,7 +47,7 @@ async fn a_subscription_is_made_seen_changed_and_removed() {
     }
     assert_eq!(stage.get("/v1/subscriptions/ops?reveal=url").await.json()["url"], URL);
     let patched = send(&stage, Method::PATCH, "/v1/subscriptions/ops", &json!({"timeout": "3s"}), &[]).await;
-    assert_eq!((patched.status, patched.header("etag")), (200, "\"2\""), "{patched:?}");
+    assert_eq!((patched.status, revision(&patched)), (200, 2), "{patched:?}");
     assert_eq!((&patched.json()["timeout"], patched.json().get("secret")), (&json!("3s"), None));
     let removed = send(&stage, Method::DELETE, "/v1/subscriptions/ops", &json!({}), &[]).await;
     assert_eq!((removed.status, removed.bytes.len()), (204, 0), "{removed:?}");
@@ -57,10 +63,12 @@ async fn a_subscription_is_made_seen_changed_and_removed() {
 #[actix_web::test]
 async fn a_tag_that_is_old_changes_nothing() {
     let stage = Stage::open().await;
-    create(&stage, &webhook("ops")).await;
+    let first = create(&stage, &webhook("ops")).await.header("etag").to_owned();
     let path = "/v1/subscriptions/ops";
     let patch = json!({"timeout": "3s"});
-    for tag in ["\"2\"", "\"7\", \"8\"", "W/\"1\"", "1", "\"x\"", ""] {
+    let [next, weak, bare] = [first.replacen('1', "2", 1), format!("W/{first}"), first.replace('"', "")];
+    let respelled = first.replacen('1', "+1", 1);
+    for tag in [&next, "\"7\", \"8\"", &weak, &bare, &respelled, "\"1\"", "\"1-0\"", "\"x\"", ""] {
         for (method, path) in [
             (Method::PATCH, path.to_owned()),
             (Method::DELETE, path.to_owned()),
@@ -71,14 +79,36 @@ async fn a_tag_that_is_old_changes_nothing() {
             assert_eq!(refused.status, 412, "{method} {tag}: {refused:?}");
         }
     }
-    assert_eq!(stage.get(path).await.header("etag"), "\"1\"");
-    for (tag, timeout) in [("\"1\"", "3s"), ("\"7\", \"2\"", "4s"), ("*", "5s"), ("\"4\"", "5s")] {
+    assert_eq!(stage.get(path).await.header("etag"), first);
+    let nth = |n: &str| first.replacen('1', n, 1);
+    for (tag, timeout) in [(&*first, "3s"), (&format!("\"7\", {}", nth("2")), "4s"), ("*", "5s"), (&nth("4"), "5s")] {
         // The last one changes nothing, and so no tag.
         let patch = json!({ "timeout": timeout });
         let changed = send(&stage, Method::PATCH, path, &patch, &[("if-match", tag)]).await;
         assert_eq!(changed.status, 200, "{tag}: {changed:?}");
     }
-    assert_eq!(send(&stage, Method::DELETE, path, &json!({}), &[("if-match", "\"4\"")]).await.status, 204);
+    assert_eq!(send(&stage, Method::DELETE, path, &json!({}), &[("if-match", &nth("4"))]).await.status, 204);
+}
+
+#[actix_web::test]
+async fn the_tag_of_one_that_was_removed_fits_none_that_is_made_under_its_name() {
+    let stage = Stage::open().await;
+    let path = "/v1/subscriptions/ops";
+    let before = create(&stage, &webhook("ops")).await.header("etag").to_owned();
+    assert_eq!(send(&stage, Method::DELETE, path, &json!({}), &[("if-match", &before)]).await.status, 204);
+    let now = create(&stage, &webhook("ops")).await;
+    assert_eq!((now.status, revision(&now)), (201, 1), "the same revision as before");
+    let patch = json!({"timeout": "3s"});
+    for (method, path, body) in [
+        (Method::PATCH, path.to_owned(), &patch),
+        (Method::DELETE, path.to_owned(), &json!({})),
+        (Method::POST, format!("{path}/rotate-secret"), &json!({})),
+    ] {
+        let refused = send(&stage, method.clone(), &path, body, &[("if-match", &before)]).await;
+        assert_eq!(refused.status, 412, "{method} {path}: {refused:?}");
+    }
+    let changed = send(&stage, Method::PATCH, path, &patch, &[("if-match", now.header("etag"))]).await;
+    assert_eq!((changed.status, revision(&changed)), (200, 2), "{changed:?}");
 }
 
 #[actix_web::test]
