@@ -19,6 +19,7 @@ mod refusals;
 mod replay;
 mod replays;
 mod rows;
+mod settling;
 mod steps;
 mod store;
 mod story;

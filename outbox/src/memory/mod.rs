@@ -11,6 +11,7 @@ use crate::ledger::{Ledger, Part, Place};
 use crate::limits::Limits;
 use crate::listing::{self, Kept, Owed};
 use crate::refusals::Refusals;
+use crate::settling::{self, Keeps};
 use crate::steps::{self, Moment};
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{OutboxTime, millis, millis_up};
@@ -106,22 +107,6 @@ impl Shared {
         }
     }
 
-    fn enter(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
-        inner.ledger.apply(delivery.1, delivery.0, entry.progress(), entry.stand());
-        self.keep(inner, delivery, entry);
-    }
-
-    /// Cancels deliveries that are owed; a lease on one goes on.
-    fn cancel(&self, inner: &mut Inner, owed: &[(SubscriptionId, u64)], reason: &str, at: Moment) {
-        for (subscription, sequence) in owed.iter().copied() {
-            let progress = inner.ledger.look(subscription, sequence).map(|(_, p)| p).unwrap_or_default();
-            if let Some(entry) = steps::cancelled(progress, reason, at) {
-                inner.ledger.apply_wish(subscription, sequence, entry.progress(), entry.stand());
-                self.keep(inner, (sequence, subscription), entry);
-            }
-        }
-    }
-
     /// Keeps an entry for whoever looks, or forgets what is settled.
     fn keep(&self, inner: &mut Inner, delivery: (u64, SubscriptionId), entry: Entry) {
         if self.forgetting {
@@ -129,6 +114,22 @@ impl Shared {
         } else {
             inner.stories.entry(delivery).or_default().push(entry);
         }
+    }
+}
+
+/// The state of the outbox while something takes effect.
+struct Keeper<'a> {
+    shared: &'a Shared,
+    inner: &'a mut Inner,
+}
+
+impl Keeps for Keeper<'_> {
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.inner.ledger
+    }
+
+    fn keep(&mut self, about: (u64, SubscriptionId), entry: Entry) {
+        self.shared.keep(self.inner, about, entry);
     }
 }
 
@@ -176,6 +177,8 @@ impl Outbox for MemoryOutbox {
             let until = now.saturating_add(millis_up(want.lease));
             let (mut deliveries, mut bytes) = (Vec::new(), 0_usize);
             let part = Part::of(&want);
+            // What comes back by it may have keys to be learnt first.
+            inner.ledger.end_leases(now);
             inner.learn(subscription, part, now);
             for taken in inner.ledger.claim(subscription, part, now, until) {
                 let Some(kept) = inner.events.get(&taken.sequence) else { continue };
@@ -204,30 +207,7 @@ impl Outbox for MemoryOutbox {
     fn settle(&self, settlements: Vec<Settlement>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.run(move |shared, inner, due| {
             let at = shared.moment();
-            let settle = |settlement: Settlement| {
-                let (id, key) = (settlement.delivery, settlement.lease);
-                let about = (id.event.sequence(), id.subscription);
-                let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
-                let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                let asked = steps::asked(&settlement.then);
-                let answer = match steps::settle(&lease, settlement, at) {
-                    None => {
-                        inner.ledger.release(key);
-                        Settled::Applied
-                    }
-                    Some(entry) => {
-                        let after = entry.after;
-                        shared.enter(inner, about, entry);
-                        steps::settled(asked, after)
-                    }
-                };
-                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
-                if waited && due.last() != Some(&id.subscription) {
-                    due.push(id.subscription);
-                }
-                answer
-            };
-            Ok(settlements.into_iter().map(settle).collect())
+            Ok(settling::settle(&mut Keeper { shared, inner }, settlements, at, due))
         })
     }
 
@@ -274,7 +254,7 @@ impl Outbox for MemoryOutbox {
             let at = shared.moment();
             inner.ledger.end_leases(at.now);
             let (owed, more) = inner.ledger.some_owed(subscription, SWEEP_MAX);
-            shared.cancel(inner, &owed, &reason, at);
+            settling::cancel(&mut Keeper { shared, inner }, &owed, &reason, at);
             Ok(Cancelled { count: owed.len() as u64, more })
         })
     }
@@ -386,7 +366,7 @@ impl Outbox for MemoryOutbox {
             inner.forget_keys(at.now);
             let beyond = inner.ledger.beyond_grace(at.now, millis(shared.limits.grace), SWEEP_MAX);
             let mut swept = Swept { cancelled: beyond.len() as u64, ..Swept::default() };
-            shared.cancel(inner, &beyond, UNLISTED, at);
+            settling::cancel(&mut Keeper { shared, inner }, &beyond, UNLISTED, at);
             let (forgotten, more) = inner.drop_old(at.now.saturating_sub(millis(shared.limits.retention)));
             swept.forgotten = forgotten;
             let oldest = inner.events.keys().next().copied().unwrap_or(u64::MAX);

@@ -6,8 +6,9 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{LEARNT_MAX, Part, Place, Progress, Stand, Taken, line_of};
+use crate::ledger::{LEARNT_MAX, Ledger, Part, Place, Progress, Stand, Taken, line_of};
 use crate::query::EventRow;
+use crate::settling::{self, Keeps};
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
@@ -87,6 +88,8 @@ impl Store {
             return Ok(Claimed { deliveries: Vec::new(), next_due: Some(Duration::from_secs(1)) });
         }
         let part = Part::of(&want);
+        // What comes back by it may have keys to be learnt first.
+        inner.ledger.end_leases(now);
         if !inner.learn(subscription, part, now) {
             return Err(ToRead { subscription, want, taken: None, store: Arc::clone(self) });
         }
@@ -129,6 +132,7 @@ impl Store {
         let (subscription, want) = (claim.subscription, claim.want);
         if claim.taken.is_none() {
             let part = Part::of(&want);
+            self.inner().ledger.end_leases(self.time.now());
             self.learn(subscription, part)?;
             let now = self.time.now();
             let until = now.saturating_add(millis_up(want.lease));
@@ -215,32 +219,7 @@ impl Store {
         let at = self.moment();
         let mut due = Vec::new();
         let mut inner = self.inner();
-        let answers = settlements
-            .into_iter()
-            .map(|settlement| {
-                let (id, key) = (settlement.delivery, settlement.lease);
-                let about = (id.event.sequence(), id.subscription);
-                let lease = inner.ledger.lease(key, at.now).filter(|l| (l.sequence, l.subscription) == about);
-                let Some(lease) = lease.copied() else { return Settled::LeaseLost };
-                let asked = steps::asked(&settlement.then);
-                let answer = match steps::settle(&lease, settlement, at) {
-                    None => {
-                        inner.ledger.release(key);
-                        Settled::Applied
-                    }
-                    Some(entry) => {
-                        let after = entry.after;
-                        inner.enter(about, entry);
-                        steps::settled(asked, after)
-                    }
-                };
-                let waited = lease.wish == Some(Wish::Retry) || inner.ledger.is_next_in_line(id.subscription, at.now);
-                if waited && due.last() != Some(&id.subscription) {
-                    due.push(id.subscription);
-                }
-                answer
-            })
-            .collect();
+        let answers = settling::settle(&mut *inner, settlements, at, &mut due);
         let to_write = inner.overlay.waiting() > 0;
         drop(inner);
         self.hint(&due);
@@ -320,7 +299,7 @@ impl Store {
             return 0;
         }
         let beyond = inner.ledger.beyond_grace(at.now, millis(self.limits.grace), count);
-        inner.cancel(&beyond, UNLISTED, at);
+        settling::cancel(&mut *inner, &beyond, UNLISTED, at);
         beyond.len()
     }
 
@@ -330,23 +309,12 @@ impl Store {
         let mut inner = self.inner();
         inner.ledger.end_leases(at.now);
         let (owed, more) = inner.ledger.some_owed(subscription, count);
-        inner.cancel(&owed, reason, at);
+        settling::cancel(&mut *inner, &owed, reason, at);
         Cancelled { count: owed.len() as u64, more }
     }
 }
 
 impl super::Inner {
-    /// Cancels deliveries that are owed; a lease on one goes on.
-    fn cancel(&mut self, owed: &[(SubscriptionId, u64)], reason: &str, at: steps::Moment) {
-        for (subscription, sequence) in owed.iter().copied() {
-            let progress = self.ledger.look(subscription, sequence).map(|(_, p)| p).unwrap_or_default();
-            if let Some(entry) = steps::cancelled(progress, reason, at) {
-                self.ledger.apply_wish(subscription, sequence, entry.progress(), entry.stand());
-                self.overlay.push(sequence, subscription, entry);
-            }
-        }
-    }
-
     /// Learns the keys that a claim needs from what is in memory, a bounded piece of them at most; false where one must
     /// be read.
     fn learn(&mut self, subscription: SubscriptionId, part: Part, now: u64) -> bool {
@@ -357,10 +325,15 @@ impl super::Inner {
         }
         true
     }
+}
 
-    /// Lets an entry take effect, and has it written with the next batch.
-    fn enter(&mut self, about: (u64, SubscriptionId), entry: Entry) {
-        self.ledger.apply(about.1, about.0, entry.progress(), entry.stand());
+impl Keeps for super::Inner {
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Has it written with the next batch.
+    fn keep(&mut self, about: (u64, SubscriptionId), entry: Entry) {
         self.overlay.push(about.0, about.1, entry);
     }
 }

@@ -6,8 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it can not go on")]
 
-mod fixture;
 mod replays;
+#[path = "../seams/mod.rs"]
+mod seams;
 mod world;
 
 use posthaste_outbox::Outbox;

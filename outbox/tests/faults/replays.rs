@@ -4,7 +4,7 @@
 //! takes away the last row of a replay at each crash, as if its cursor had been written in a batch of its own: over that
 //! the same check must find deliveries that came twice.
 
-use crate::fixture::{attempt, event};
+use crate::seams::{attempt, event};
 use crate::world::{Check, World};
 use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId};
 use posthaste_outbox::disk::sim::{Fault, Leaves, Trouble};

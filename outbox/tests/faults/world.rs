@@ -1,6 +1,6 @@
 //! A store over a simulated disk, what its callers know of it, and what they do with it.
 
-use crate::fixture::{Counted, ManualClock, attempt, event, keyed};
+use crate::seams::{Counted, ManualClock, attempt, event, keyed};
 use posthaste_events::{AttemptOutcome, BoxFuture, DeliveryId, EventId, State, SubscriptionId};
 use posthaste_outbox::disk::sim::SimDisk;
 use posthaste_outbox::*;
@@ -137,7 +137,7 @@ impl World {
     fn record(&mut self, told: Vec<Told>) -> Check<bool> {
         let events = told.iter().map(|t| {
             let event = event(&t.body, &t.owed);
-            t.key.map_or(event.clone(), |key| keyed(event, key))
+            t.key.map_or(event.clone(), |key| keyed(event, key, key))
         });
         let (events, epoch) = (events.collect(), self.epoch);
         match self.wait(|o| o.record(events, epoch))? {
@@ -314,7 +314,7 @@ impl World {
                 }
             }
             if let Some(key) = told.key {
-                let again = keyed(event(&told.body, &told.owed), key);
+                let again = keyed(event(&told.body, &told.owed), key, key);
                 let epoch = self.epoch;
                 let answer = self.wait(|o| o.record(vec![again], epoch))?.map_err(|e| e.to_string())?;
                 if answer[0].id != id || !answer[0].duplicate {

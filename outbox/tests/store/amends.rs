@@ -2,7 +2,6 @@
 
 use crate::fixture::*;
 use crate::stepped::Stepped;
-use posthaste_outbox::disk::Disk as _;
 use posthaste_outbox::disk::sim::{Call, Fault, SimDisk, Trouble};
 use posthaste_outbox::*;
 use std::sync::Arc;
@@ -134,6 +133,5 @@ fn the_upkeep_takes_nothing_from_whoever_an_enrolment_that_fails_would_have_repl
         assert!(upkeep.await.is_ok());
         assert!(replacing.await.is_err());
         assert_eq!(told(&f).await, before);
-        assert!(disk.generations().unwrap().len() >= 1);
     });
 }

@@ -24,18 +24,36 @@ pub(crate) fn all_deliveries() -> DeliveryQuery {
     }
 }
 
-pub(crate) async fn pages_of_events(f: &Fixture, mut query: EventQuery) -> Vec<EventId> {
-    let mut all = Vec::new();
+/// Asks for page after page, by what the one before named as the next; what they come to.
+async fn pages<T, Next>(mut page: impl AsyncFnMut(Option<Next>) -> (Vec<T>, Option<Next>)) -> Vec<T> {
+    let (mut all, mut after) = (Vec::new(), None);
     for _ in 0..1_000 {
-        let page = f.outbox.events(query.clone()).await.unwrap();
-        assert!(page.rows.len() <= query.limit);
-        all.extend(page.rows.iter().map(|row| row.id));
-        query.after = page.next;
-        if query.after.is_none() {
+        let (rows, next) = page(after).await;
+        all.extend(rows);
+        after = next;
+        if after.is_none() {
             return all;
         }
     }
     panic!("the pages have no end")
+}
+
+pub(crate) async fn pages_of_events(f: &Fixture, query: EventQuery) -> Vec<EventId> {
+    pages(async |after| {
+        let page = f.outbox.events(EventQuery { after, ..query.clone() }).await.unwrap();
+        assert!(page.rows.len() <= query.limit);
+        (page.rows.iter().map(|row| row.id).collect(), page.next)
+    })
+    .await
+}
+
+async fn pages_of_deliveries(f: &Fixture, query: DeliveryQuery) -> Vec<DeliveryId> {
+    pages(async |after| {
+        let page = f.outbox.deliveries(DeliveryQuery { after, ..query.clone() }).await.unwrap();
+        assert!(page.rows.len() <= query.limit);
+        (page.rows.iter().map(|row| row.id).collect(), page.next)
+    })
+    .await
 }
 
 pub(crate) async fn events_are_listed_newest_first_in_pages_that_miss_none(stores: Stores) {
@@ -64,20 +82,6 @@ pub(crate) async fn events_are_listed_newest_first_in_pages_that_miss_none(store
     let at = |n| Some(Timestamp::from_millis(START + n));
     let within = EventQuery { since: at(10), until: at(12), ..all_events() };
     assert_eq!(pages_of_events(&f, within).await, [recorded[11], recorded[10]]);
-}
-
-async fn pages_of_deliveries(f: &Fixture, mut query: DeliveryQuery) -> Vec<DeliveryId> {
-    let mut all = Vec::new();
-    for _ in 0..1_000 {
-        let page = f.outbox.deliveries(query.clone()).await.unwrap();
-        assert!(page.rows.len() <= query.limit);
-        all.extend(page.rows.iter().map(|row| row.id));
-        query.after = page.next;
-        if query.after.is_none() {
-            return all;
-        }
-    }
-    panic!("the pages have no end")
 }
 
 pub(crate) async fn deliveries_are_listed_newest_first_in_pages_that_miss_none(stores: Stores) {

@@ -18,6 +18,8 @@ mod promises;
 mod recovery;
 mod replayed;
 mod replays;
+#[path = "../seams/mod.rs"]
+mod seams;
 mod size;
 mod spare;
 mod starts;
@@ -136,5 +138,6 @@ conformance! {
     an_older_one_that_is_asked_for_again_goes_before_the_newer_ones_of_its_key,
     cancelling_moves_the_line_up_wherever_it_is_done,
     order_can_be_switched_on_and_off_while_deliveries_are_out,
+    what_leases_put_back_that_ran_out_is_given_though_its_keys_were_never_learnt,
     a_line_of_any_length_is_claimed_past_in_pieces,
 }

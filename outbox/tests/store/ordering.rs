@@ -215,3 +215,16 @@ pub(crate) async fn a_claim_keeps_room_for_what_was_never_tried_however_many_ret
         f.clock.forward(60 * SECOND);
     }
 }
+
+pub(crate) async fn what_leases_put_back_that_ran_out_is_given_though_its_keys_were_never_learnt(stores: Stores) {
+    let f = stores.open();
+    let id = f.enroll_one(false).await;
+    f.record_of(id, &["", "x", "y"]).await;
+    let out = f.claim(id, 3).await.deliveries;
+    f.enroll_one(true).await;
+    f.settle(&out[0], Then::Release).await;
+    f.settle(&out[1], Then::RetryIn(Duration::ZERO)).await;
+    f.clock.forward(60 * SECOND);
+    // The third lease ends by this very claim.
+    assert_eq!(f.claim(id, 1).await.deliveries.len(), 1);
+}

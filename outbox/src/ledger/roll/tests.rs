@@ -85,7 +85,7 @@ impl Model {
             known.listed = false;
         }
         for Enrolment { name, backlog_max, ordered, kept } in wanted.iter().cloned() {
-            let mut of_name = before.known.iter().filter(|k| k.name == name && !(k.deleted && !k.listed));
+            let mut of_name = before.known.iter().filter(|k| k.name == name && (k.listed || !k.deleted));
             let holder = of_name.clone().find(|k| k.listed).or(of_name.next_back());
             let (listed, deleted) = (true, false);
             match holder {
@@ -111,7 +111,7 @@ impl Model {
         self.known = before.known;
         for mut known in new {
             known.listed = false;
-            known.deleted = self.known.iter().any(|k| k.name == known.name && !(k.deleted && !k.listed));
+            known.deleted = self.known.iter().any(|k| k.name == known.name && (k.listed || !k.deleted));
             self.known.push(known);
         }
     }

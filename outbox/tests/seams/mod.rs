@@ -1,4 +1,5 @@
-//! A clock that goes only where it is told to, numbers that are the same at every run, and events.
+//! What stores are driven with, in every suite: a clock that stands still until it is moved, numbers that are the same at
+//! every run, events and attempts.
 
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::{Clock, Random};
@@ -6,31 +7,38 @@ use posthaste_events::{
     Attempt, AttemptOutcome, EventType, Facts, Idempotency, Origin, Payloads, Prepared, SubscriptionId, Timestamp,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The wall clock when a run begins.
-const START: u64 = 1_732_000_000_000;
+/// The wall clock when a test begins.
+pub(crate) const START: i64 = 1_732_000_000_000;
 
+/// A clock that goes only where it is told to.
 #[derive(Default)]
-pub(crate) struct ManualClock(AtomicU64);
+pub(crate) struct ManualClock {
+    elapsed: AtomicU64,
+    /// How far the wall clock was moved alone, in milliseconds.
+    pub(crate) leapt: AtomicI64,
+}
 
 impl ManualClock {
     pub(crate) fn forward(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+        self.elapsed.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
+        Duration::from_millis(self.elapsed.load(Ordering::SeqCst))
     }
 
     fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(i64::try_from(START + self.0.load(Ordering::SeqCst)).unwrap())
+        let elapsed = i64::try_from(self.elapsed.load(Ordering::SeqCst)).unwrap();
+        Timestamp::from_millis(START + elapsed + self.leapt.load(Ordering::SeqCst))
     }
 }
 
+/// Numbers that look random and are the same at every run.
 #[derive(Default)]
 pub(crate) struct Counted(AtomicU64);
 
@@ -40,15 +48,15 @@ impl Random for Counted {
     }
 }
 
-/// An event with this payload, owed to these.
+/// An event of this type, owed to these.
 pub(crate) fn event(body: &str, owed: &[SubscriptionId]) -> Prepared {
     let facts = Facts {
         event_type: EventType::parse("a:b").unwrap(),
-        key: None,
+        key: Some("k".into()),
         tenant: None,
         origin: Origin::Record,
         occurred_at: None,
-        recorded_at: Timestamp::from_millis(i64::try_from(START).unwrap()),
+        recorded_at: Timestamp::from_millis(START),
     };
     let payloads = Payloads::restored(Some(body.to_owned().into()), None);
     Prepared {
@@ -62,8 +70,8 @@ pub(crate) fn event(body: &str, owed: &[SubscriptionId]) -> Prepared {
 }
 
 /// The same with an idempotency key.
-pub(crate) fn keyed(mut event: Prepared, key: u8) -> Prepared {
-    event.idempotency = Some(Idempotency { key: [key; 16], content: [key; 16] });
+pub(crate) fn keyed(mut event: Prepared, key: u8, content: u8) -> Prepared {
+    event.idempotency = Some(Idempotency { key: [key; 16], content: [content; 16] });
     event
 }
 
@@ -71,6 +79,5 @@ pub(crate) fn keyed(mut event: Prepared, key: u8) -> Prepared {
 pub(crate) fn attempt(number: u32, outcome: AttemptOutcome) -> Attempt {
     let detail =
         Detail { status: Some(500), error: Some("status: 500".into()), answer: Some("oh".into()), trace: None };
-    let at = Timestamp::from_millis(i64::try_from(START).unwrap());
-    Attempt { number, at, duration: Duration::from_millis(3), outcome, detail }
+    Attempt { number, at: Timestamp::from_millis(START), duration: Duration::from_millis(3), outcome, detail }
 }
