@@ -41,8 +41,8 @@ pub struct Core {
     pub(super) scan_at: Duration,
     pub(super) scanning: bool,
     pub(super) scans: u64,
-    /// Whether the subscriptions were told.
-    started: bool,
+    /// When the subscriptions were told first.
+    started: Option<Duration>,
     pub(super) stopping: Option<Duration>,
     pub(super) stopped: bool,
     pub(super) woken_at: Option<Duration>,
@@ -78,7 +78,7 @@ impl Default for Core {
             scan_at: Duration::ZERO,
             scanning: false,
             scans: 0,
-            started: false,
+            started: None,
             stopping: None,
             stopped: false,
             woken_at: None,
@@ -212,15 +212,15 @@ impl Core {
     }
 
     fn roster(&mut self, now: Duration, terms: Vec<Terms>) {
-        let started = std::mem::replace(&mut self.started, true);
+        let started = *self.started.get_or_insert(now);
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
         for terms in terms {
             let (id, active) = (terms.id, terms.active);
             // One of thousands changed: the others are not worth a claim each.
             let same = self.lanes.get(&id).is_some_and(|lane| !lane.gone && lane.terms == terms);
             let lane = self.lanes.entry(id).or_insert_with(|| {
-                let pace = if started { Pace::default() } else { Pace::after_a_start(terms.rate.as_ref(), now) };
-                Lane::new(terms.clone(), pace, now)
+                // One that comes later may have been called just before the start as well, and have left since.
+                Lane::new(terms.clone(), Pace::after_a_start(terms.rate.as_ref(), started), now)
             });
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
