@@ -154,6 +154,7 @@ impl Core {
             Input::Roster(terms) => self.roster(now.elapsed, terms),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
             Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
+            Input::Withdraw(delivery) => self.withdraw(now.elapsed, delivery),
             Input::Refused(refused) => {
                 for (id, refusals) in refused {
                     if let Some(lane) = self.lanes.get_mut(&id) {
@@ -248,7 +249,7 @@ impl Core {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.gone = true;
             }
-            self.release_ready(id, now);
+            self.hold_back(id, now);
         }
     }
 
@@ -264,7 +265,7 @@ impl Core {
         if active {
             self.due(subscription, now);
         } else {
-            self.release_ready(subscription, now);
+            self.hold_back(subscription, now);
         }
     }
 
@@ -308,6 +309,7 @@ impl Core {
     fn claimed(&mut self, now: Duration, subscription: SubscriptionId, claimed: Option<Claimed>) {
         let Some(lane) = self.lanes.get_mut(&subscription) else { return };
         let Some(claiming) = lane.claiming.take() else { return };
+        let withdrawn = std::mem::take(&mut lane.withdrawn);
         self.claims -= 1;
         self.window.give(claiming.load);
         lane.out.remove(claiming.load);
@@ -331,6 +333,10 @@ impl Core {
         let goes_on =
             lane.takes() && lane.not_before <= now && !matches!(lane.breaker.allowance(now), Allowance::None(_));
         self.turns.charge(&lane.terms.tenant, subscription, brought.count, brought.bytes);
+        for delivery in withdrawn {
+            self.withdraw(now, delivery);
+        }
+        let Some(lane) = self.lanes.get(&subscription) else { return };
         if !goes_on || self.stopping.is_some() {
             self.release_ready(subscription, now);
         } else if lane.breaker.is_open() {
