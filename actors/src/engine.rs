@@ -13,6 +13,7 @@ use posthaste_events::Installation;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::{Clock, Random};
 use posthaste_outbox::{Outbox, StoreError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -144,7 +145,7 @@ pub(crate) async fn launch(
         installation,
         supervisor: supervisor.clone(),
         restarts: Arc::clone(&restarts),
-        roster: Vec::new(),
+        roster: BTreeMap::new(),
         is_bare: false,
         halted: None,
     };

@@ -7,6 +7,7 @@
 pub mod author;
 mod deliveree;
 mod desk;
+mod effect;
 pub mod engine;
 mod inbox;
 pub mod messages;

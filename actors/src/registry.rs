@@ -13,21 +13,18 @@ use crate::messages::{
 };
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
-use crate::roll::{Staffed, staffed};
 use crate::scheduler::LaneView;
-use crate::scheduler::actor::{Enlist, Halt, Hold, Hurry, Look, Scheduler, Withdraw};
+use crate::scheduler::actor::{Halt, Hold, Hurry, Look, LookAt, Scheduler, Withdraw};
 use crate::settings::{Settings, Source, Subscription};
 use crate::subscriptions::{Changing, Gathered, Roster, Waiting};
-use crate::supervisor::{Staff, Supervisor};
+use crate::supervisor::Supervisor;
 use actix::{Actor, Addr, Context, Handler, MessageResult, ResponseFuture};
 use posthaste_events::builtin::News;
 use posthaste_events::filter::Filter;
-use posthaste_events::prepare::{RelayDraft, Snapshot};
+use posthaste_events::prepare::RelayDraft;
 use posthaste_events::{AttemptOutcome, DeliveryId, SubscriptionId, Timestamp};
 use posthaste_outbox::query::{DeliveryRow, DeliveryView, EventRow, EventView, Page};
-use posthaste_outbox::{
-    Answer, DELETED, Enrolment, RecordError, Recorded, Roll, Standing, StoreError, Subscribed, Wish,
-};
+use posthaste_outbox::{Answer, DELETED, RecordError, Recorded, Standing, StoreError, Subscribed, Wish};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -84,7 +81,7 @@ impl Inner {
         }
         let Gathered { roster, faults } = self.gathered(settings, &mut changing).await?;
         let before = self.roster();
-        let roll = self.apply(roster).await?;
+        let roll = self.apply(&mut changing, roster).await?;
         changing.is_stale = false;
         self.disable_faulty(faults, &roll).await;
         let roster = self.roster();
@@ -107,43 +104,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Enrols these subscriptions and goes by them from now on; to be called by whoever holds [`Inner::changing`].
-    pub(crate) async fn apply(&self, roster: Roster) -> Result<Roll, StoreError> {
-        let settings = &roster.settings;
-        let backlog_max = settings.backlog_max;
-        let keeper = quarantine::subscription(&self.desk);
-        let listed = roster.subscriptions.iter().map(|s| &**s).chain([&keeper]);
-        let wanted = listed
-            .map(|s| Enrolment {
-                name: s.name.clone(),
-                backlog_max,
-                ordered: s.ordered,
-                kept: s.source != Source::Config,
-            })
-            .collect();
-        // What changes neither the list nor what is matched begins no epoch, and makes nobody match again.
-        let before = self.desk.snapshot.current();
-        let is_known = before.quarantine.is_some() && is_matched_alike(&self.roster(), &roster);
-        let roll = match is_known {
-            true => self.desk.outbox.roll().await?,
-            false => self.desk.outbox.enroll(wanted).await?,
-        };
-        let Staffed { targets, terms, staff } = staffed(&roster, &keeper, &roll);
-        // The snapshot first: whoever records from now on matches by it, and whoever matched before is told to again.
-        self.desk.snapshot.publish(Snapshot {
-            epoch: roll.epoch,
-            catalogue: settings.catalogue.clone(),
-            targets: targets.into(),
-            telemetry: settings.telemetry,
-            quarantine: roll.subscriptions.iter().find(|s| s.name == QUARANTINE).map(|s| s.id),
-        });
-        self.supervisor.send(Staff(staff)).await.map_err(gone)?;
-        self.scheduler.send(Enlist(terms)).await.map_err(gone)?;
-        *self.guarded_roster() = Arc::new(roster);
-        Ok(roll)
-    }
-
-    fn guarded_roster(&self) -> MutexGuard<'_, Arc<Roster>> {
+    pub(crate) fn guarded_roster(&self) -> MutexGuard<'_, Arc<Roster>> {
         // What it guards is whole between any two statements, so a panic elsewhere changes nothing.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,8 +181,7 @@ impl Inner {
 
     /// A subscription as the scheduler sees it; `None` where it has none of that number.
     pub(crate) async fn lane(&self, id: SubscriptionId) -> Result<Option<LaneView>, StoreError> {
-        let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
-        Ok(lanes.into_iter().find(|lane| lane.id == id))
+        self.scheduler.send(LookAt(id)).await.map_err(gone)
     }
 
     async fn listed(&self) -> Result<Vec<SubscriptionView>, StoreError> {
@@ -245,16 +205,18 @@ impl Inner {
 
     pub(crate) async fn view(&self, name: &str) -> Result<Option<SubscriptionView>, StoreError> {
         let Some(subscribed) = self.subscribed(name).await? else { return Ok(None) };
-        Ok(self.views_of(vec![subscribed]).await?.pop())
+        let lane = self.lane(subscribed.id).await?;
+        Ok(self.views_of(vec![subscribed], lane.into_iter().collect()).pop())
     }
 
     async fn views(&self) -> Result<Vec<SubscriptionView>, StoreError> {
-        self.views_of(self.desk.outbox.roll().await?.subscriptions).await
+        let roll = self.desk.outbox.roll().await?;
+        let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
+        Ok(self.views_of(roll.subscriptions, lanes))
     }
 
-    async fn views_of(&self, subscribed: Vec<Subscribed>) -> Result<Vec<SubscriptionView>, StoreError> {
+    fn views_of(&self, subscribed: Vec<Subscribed>, lanes: Vec<LaneView>) -> Vec<SubscriptionView> {
         let (now, wall) = (self.desk.clock.elapsed(), self.desk.clock.wall());
-        let (lanes, _) = self.scheduler.send(Look).await.map_err(gone)?;
         let lanes: BTreeMap<_, _> = lanes.into_iter().map(|lane| (lane.id, lane)).collect();
         let roster = self.roster();
         let keeper = quarantine::subscription(&self.desk);
@@ -286,7 +248,7 @@ impl Inner {
             })
             .collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(views)
+        views
     }
 
     async fn health(&self) -> EngineHealth {
@@ -357,30 +319,6 @@ impl Inner {
         let closed = self.desk.outbox.close().await;
         self.finished.notify_one();
         closed
-    }
-}
-
-/// Whether the outbox lists the same in both, and the same events are matched to the same subscriptions.
-fn is_matched_alike(a: &Roster, b: &Roster) -> bool {
-    let (s, t) = (&a.settings, &b.settings);
-    let whole = s.backlog_max == t.backlog_max && s.catalogue == t.catalogue && s.telemetry == t.telemetry;
-    whole
-        && a.subscriptions.len() == b.subscriptions.len()
-        && a.subscriptions.iter().zip(&b.subscriptions).all(|(a, b)| {
-            // One that changed nothing is the same one.
-            Arc::ptr_eq(a, b)
-                || is_same(a.source, b.source)
-                    && (&a.name, a.ordered, a.takes, &a.selectors) == (&b.name, b.ordered, b.takes, &b.selectors)
-        })
-}
-
-/// Whether it is the same subscription, perhaps changed: one that came from elsewhere under its name, or was made anew, is
-/// another, and the outbox must be told.
-const fn is_same(a: Source, b: Source) -> bool {
-    match (a, b) {
-        (Source::Config, Source::Config) => true,
-        (Source::Api(before), Source::Api(now)) => now.made == before.made && now.revision > before.revision,
-        _ => false,
     }
 }
 

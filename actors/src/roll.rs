@@ -2,16 +2,15 @@
 
 use crate::scheduler::Terms;
 use crate::settings::{Settings, Subscription};
-use crate::subscriptions::Roster;
 use crate::supervisor::{Staffing, make};
 use posthaste_events::Takes;
 use posthaste_events::matching::Target;
-use posthaste_outbox::{Roll, Standing};
-use std::collections::BTreeMap;
+use posthaste_outbox::{Roll, Standing, Subscribed};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Settings, told to each who needs a part of them.
+/// Subscriptions, told to each who needs a part of them.
 pub(crate) struct Staffed {
     /// For matching.
     pub(crate) targets: Vec<Target>,
@@ -21,22 +20,34 @@ pub(crate) struct Staffed {
     pub(crate) staff: Vec<Staffing>,
 }
 
-/// Matches those of `settings` that may send; `beside` runs and selects nothing.
+/// What becomes of those of `subscriptions` that may send, as `roll` has them; of the others nothing.
 ///
 /// A subscription whose deliveree cannot be made (its maker panics) takes events, and what it is owed waits.
-pub(crate) fn staffed(roster: &Roster, beside: &Subscription, roll: &Roll) -> Staffed {
-    let numbers: BTreeMap<_, _> = roll.subscriptions.iter().map(|s| (s.name.as_str(), s)).collect();
+pub(crate) fn staffed<'a>(
+    settings: &Settings,
+    subscriptions: impl IntoIterator<Item = &'a Subscription>,
+    roll: &Roll,
+) -> Staffed {
+    // Of two of a name the listed one counts.
+    let listed = roll.subscriptions.iter().filter(|s| s.listed);
+    let numbers: HashMap<_, _> = listed.map(|s| (s.name.as_str(), s)).collect();
     let mut staffed = Staffed { targets: Vec::new(), terms: Vec::new(), staff: Vec::new() };
-    let settings = &roster.settings;
-    let sending = roster.subscriptions.iter().map(|s| &**s).filter(|s| !is_silent(settings, s));
-    // What is built again is telemetry too.
-    let beside = Some(beside).filter(|_| settings.telemetry.is_some());
-    for subscription in sending.chain(beside) {
+    for subscription in subscriptions {
         // The outbox numbers every name that it is given.
-        let Some(subscribed) = numbers.get(subscription.name.as_str()) else { continue };
+        if let Some(subscribed) = numbers.get(subscription.name.as_str())
+            && !is_silent(settings, subscription)
+        {
+            staffed.add(subscription, subscribed);
+        }
+    }
+    staffed
+}
+
+impl Staffed {
+    fn add(&mut self, subscription: &Subscription, subscribed: &Subscribed) {
         let (id, name) = (subscribed.id, Arc::<str>::from(subscription.name.as_str()));
         let selectors = subscription.selectors.iter();
-        staffed.targets.extend(selectors.map(|selector| Target {
+        self.targets.extend(selectors.map(|selector| Target {
             id,
             selector: selector.clone(),
             takes: subscription.takes,
@@ -44,15 +55,15 @@ pub(crate) fn staffed(roster: &Roster, beside: &Subscription, roll: &Roll) -> St
         let (made, (limits, timeout)) = match subscription.ahead {
             Some(known) => (None, known),
             None => {
-                let Some(made) = make(&name, &subscription.make) else { continue };
+                let Some(made) = make(&name, &subscription.make) else { return };
                 let Ok(asked) = catch_unwind(AssertUnwindSafe(|| (made.limits(), made.timeout()))) else {
                     tracing::error!(subscription = %name, "the deliveree panicked when it was asked for its limits");
-                    continue;
+                    return;
                 };
                 (Some(made), asked)
             }
         };
-        staffed.terms.push(Terms {
+        self.terms.push(Terms {
             id,
             name: Arc::clone(&name),
             tenant: subscription.tenant.as_deref().map(Arc::from),
@@ -68,10 +79,10 @@ pub(crate) fn staffed(roster: &Roster, beside: &Subscription, roll: &Roll) -> St
             timeout,
             mark: subscription.mark,
             active: subscribed.standing == Standing::Active,
+            waits: subscribed.owed > 0,
         });
-        staffed.staff.push(Staffing { id, name, make: Arc::clone(&subscription.make), made });
+        self.staff.push(Staffing { id, name, make: Arc::clone(&subscription.make), made });
     }
-    staffed
 }
 
 /// Whether a subscription sends nothing, since it takes telemetry and that is switched off.

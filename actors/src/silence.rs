@@ -7,7 +7,7 @@ use crate::quarantine::QUARANTINE;
 use crate::subscriptions::Roster;
 use posthaste_events::Takes;
 use posthaste_outbox::{Outbox, Roll, StoreError, Subscribed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Why a delivery is cancelled that was owed of telemetry.
 const SWITCHED_OFF: &str = "telemetry is switched off";
@@ -23,17 +23,31 @@ impl Silence {
     /// Takes note of the settings that hold from now on, as the outbox knows their subscriptions.
     pub(crate) fn note(&mut self, roster: &Roster, roll: &Roll) {
         self.is_on = roster.settings.telemetry.is_none();
-        for subscription in &roster.subscriptions {
-            if subscription.takes == Takes::Telemetry {
-                self.takers.insert(subscription.name.clone());
-            } else {
-                // What is owed to it from now on is not telemetry.
-                self.takers.remove(&subscription.name);
-            }
-        }
+        roster.subscriptions.iter().for_each(|s| self.note_one(&s.name, s.takes));
         // What is built again is telemetry too.
         self.takers.insert(QUARANTINE.to_owned());
-        self.takers.retain(|name| roll.subscriptions.iter().any(|s| s.name == *name));
+        let known: HashSet<_> = roll.subscriptions.iter().map(|s| s.name.as_str()).collect();
+        self.takers.retain(|name| known.contains(name.as_str()));
+    }
+
+    /// Takes note of what some take from now on, `None` where they are gone; `roll` has those of them that are owed something.
+    pub(crate) fn note_some(&mut self, some: Vec<(String, Option<Takes>)>, roll: &Roll) {
+        for (name, takes) in some {
+            match takes {
+                Some(takes) => self.note_one(&name, takes),
+                None if roll.subscriptions.iter().any(|s| s.name == name) => {}
+                None => drop(self.takers.remove(&name)),
+            }
+        }
+    }
+
+    fn note_one(&mut self, name: &str, takes: Takes) {
+        if takes == Takes::Telemetry {
+            self.takers.insert(name.to_owned());
+        } else {
+            // What is owed to it from now on is not telemetry.
+            self.takers.remove(name);
+        }
     }
 
     /// Those that are owed something that is to be cancelled.

@@ -6,18 +6,22 @@
 //! says so, and a start carries a removal through that was begun; what is made under its name later is another one. What a definition says is the author's matter.
 
 use crate::author::{Author, Authored, Draft, Rotation};
+use crate::effect::Changes;
 use crate::messages::{Changed, NotChanged, Put, PutSubscription, RemoveSubscription, RotateSecret};
 use crate::registry::{Inner, gone};
 use crate::scheduler::actor::Hold;
 use crate::settings::{Settings, Source, Subscription, Version};
 use crate::silence::Silence;
+use futures_util::{StreamExt as _, stream};
 use posthaste_events::SubscriptionId;
 use posthaste_outbox::{DEFINITIONS_MAX, DELETED, Define, Definition, Roll, Standing, StoreError, Subscribed};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
+/// How many are disabled at once.
+const DISABLING_MAX: usize = 256;
 /// How many changes may wait at once.
 const WAITING_MAX: usize = 1_024;
 
@@ -38,7 +42,7 @@ impl Roster {
     }
 
     /// Puts one in the place of its name; `None` takes it out.
-    fn put(&mut self, name: &str, subscription: Option<Arc<Subscription>>) {
+    pub(crate) fn put(&mut self, name: &str, subscription: Option<Arc<Subscription>>) {
         match (self.subscriptions.binary_search_by(|s| s.name.as_str().cmp(name)), subscription) {
             (Ok(at), Some(new)) => self.subscriptions[at] = new,
             (Ok(at), None) => drop(self.subscriptions.remove(at)),
@@ -60,6 +64,29 @@ pub(crate) struct Changing {
     pub(crate) is_stale: bool,
     /// Those that are being removed.
     leaving: BTreeSet<String>,
+    /// Which numbers the names have that the engine goes by.
+    numbers: HashMap<String, SubscriptionId>,
+}
+
+impl Changing {
+    /// All that are listed have these numbers.
+    pub(crate) fn number(&mut self, roll: &Roll) {
+        self.numbers = numbered(roll).collect();
+    }
+
+    /// These names have the numbers of `roll`, or none any more; the numbers that they had and have, each once.
+    pub(crate) fn renumber<'a>(&mut self, names: impl Iterator<Item = &'a String>, roll: &Roll) -> Vec<SubscriptionId> {
+        let before: Vec<_> = names.filter_map(|name| self.numbers.remove(name)).collect();
+        let now = numbered(roll).map(|(_, id)| id);
+        let touched = before.into_iter().chain(now).collect::<BTreeSet<_>>();
+        self.numbers.extend(numbered(roll));
+        touched.into_iter().collect()
+    }
+}
+
+/// Who is listed, and by which number.
+fn numbered(roll: &Roll) -> impl Iterator<Item = (String, SubscriptionId)> {
+    roll.subscriptions.iter().filter(|s| s.listed).map(|s| (s.name.clone(), s.id))
 }
 
 /// A change that waits.
@@ -119,10 +146,9 @@ impl Inner {
         mut settings: Settings,
         changing: &mut Changing,
     ) -> Result<Gathered, StoreError> {
-        let configured = std::mem::take(&mut settings.subscriptions).into_iter().map(Arc::new);
-        let mut subscriptions: Vec<_> = configured.collect();
-        subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut roster = Roster { settings, subscriptions };
+        let configured = std::mem::take(&mut settings.subscriptions).into_iter();
+        let mut roster = Roster { settings, subscriptions: configured.map(Arc::new).collect() };
+        roster.subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
         let mut faults = Vec::new();
         let Some(author) = roster.settings.author.clone() else { return Ok(Gathered { roster, faults }) };
         self.read_kept(changing).await?;
@@ -136,6 +162,7 @@ impl Inner {
                 Err(error) => tracing::error!(%error, "not sealed again: the previous key is needed still"),
             }
         }
+        let mut kept = Vec::with_capacity(changing.kept.len());
         for definition in changing.kept.values() {
             if roster.find(&definition.name).is_some() {
                 tracing::warn!(subscription = definition.name, "stands in the configuration too, which counts");
@@ -143,8 +170,10 @@ impl Inner {
             }
             let Authored { subscription, fault } = author.read(definition);
             faults.extend(fault.map(|fault| (definition.name.clone(), fault)));
-            roster.put(&definition.name, Some(Arc::new(subscription)));
+            kept.push(Arc::new(subscription));
         }
+        roster.subscriptions.append(&mut kept);
+        roster.subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Gathered { roster, faults })
     }
 
@@ -160,16 +189,25 @@ impl Inner {
     /// Disables those that cannot run; one that takes nothing already keeps its reason. One that could not be disabled says
     /// so itself when it is first to deliver.
     pub(crate) async fn disable_faulty(&self, faults: Vec<(String, String)>, roll: &Roll) {
+        if faults.is_empty() {
+            return;
+        }
+        let numbers: HashMap<_, _> = roll.subscriptions.iter().map(|s| (s.name.as_str(), s)).collect();
+        let mut disabling = Vec::new();
         for (name, fault) in faults {
-            let Some(found) = roll.subscriptions.iter().find(|s| s.name == name) else { continue };
+            let Some(found) = numbers.get(name.as_str()) else { continue };
             tracing::error!(subscription = name, fault, "this subscription cannot run; what it is owed is held");
             if found.standing == Standing::Active {
                 let _the_engine_ends = self.scheduler.send(Hold { subscription: found.id, active: false }).await;
-                if let Err(error) = self.desk.outbox.set_standing(found.id, Standing::Disabled(fault)).await {
-                    tracing::error!(subscription = name, %error, "it is not disabled");
-                }
+                disabling.push(async move {
+                    if let Err(error) = self.desk.outbox.set_standing(found.id, Standing::Disabled(fault)).await {
+                        tracing::error!(subscription = name, %error, "it is not disabled");
+                    }
+                });
             }
         }
+        // Together, so that they become durable together: with a lost key it is all of them.
+        stream::iter(disabling).buffer_unordered(DISABLING_MAX).collect::<()>().await;
     }
 
     pub(crate) async fn put(&self, PutSubscription { put, bound }: PutSubscription) -> Result<Changed, NotChanged> {
@@ -275,8 +313,9 @@ impl Inner {
                 Err(why) => answer(tell, Err(why)),
             }
         }
-        let done =
-            if defines.is_empty() { Ok(()) } else { self.take_effect(changing, &roster, touched, defines).await };
+        // Changed in place where nobody looks at it.
+        drop(roster);
+        let done = if defines.is_empty() { Ok(()) } else { self.take_effect(changing, touched, defines).await };
         for (tell, secret) in made {
             answer(tell, done.clone().map(|()| secret).map_err(NotChanged::Store));
         }
@@ -291,17 +330,9 @@ impl Inner {
         let configured = roster.subscriptions.iter().filter(|s| s.source == Source::Config);
         let subscriptions = configured.map(|s| Subscription::clone(s)).collect();
         let settings = Settings { subscriptions, ..roster.settings.clone() };
+        drop(roster);
         let Gathered { roster, faults } = self.gathered(settings, changing).await?;
-        self.go_by(changing, roster, faults).await
-    }
-
-    async fn go_by(
-        &self,
-        changing: &mut Changing,
-        roster: Roster,
-        faults: Vec<(String, String)>,
-    ) -> Result<(), StoreError> {
-        let roll = self.apply(roster).await?;
+        let roll = self.apply(changing, roster).await?;
         changing.is_stale = false;
         self.disable_faulty(faults, &roll).await;
         changing.silence.note(&self.roster(), &roll);
@@ -370,29 +401,32 @@ impl Inner {
     async fn take_effect(
         &self,
         changing: &mut Changing,
-        roster: &Roster,
         touched: Touched,
         defines: Vec<Define>,
     ) -> Result<(), StoreError> {
         // Read anew where it is not known what was written, or what was does not take effect.
         changing.is_stale = true;
         self.desk.outbox.define(defines).await?;
-        let mut roster = roster.clone();
-        let mut faults = Vec::new();
+        let (mut changes, mut faults) = (Changes::new(), Vec::new());
         for (name, becomes) in touched {
             let Some((definition, Authored { subscription, fault })) = becomes else {
                 changing.kept.remove(&name);
                 // The configuration may have taken the name meanwhile.
-                if roster.find(&name).is_some_and(|s| s.source != Source::Config) {
-                    roster.put(&name, None);
+                if self.roster().find(&name).is_some_and(|s| s.source != Source::Config) {
+                    changes.insert(name, None);
                 }
                 continue;
             };
             faults.extend(fault.map(|fault| (name.clone(), fault)));
             changing.kept.insert(name.clone(), definition);
-            roster.put(&name, Some(Arc::new(subscription)));
+            changes.insert(name, Some(Arc::new(subscription)));
         }
-        self.go_by(changing, roster, faults).await
+        let takes: Vec<_> = changes.iter().map(|(name, now)| (name.clone(), now.as_ref().map(|s| s.takes))).collect();
+        let roll = self.amend(changing, changes).await?;
+        changing.is_stale = false;
+        self.disable_faulty(faults, &roll).await;
+        changing.silence.note_some(takes, &roll);
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::deliveree::{DelivereeActor, Make, Order};
 use crate::settings;
 use actix::{Actor, Addr, AsyncContext as _, Context, Handler, Message};
 use posthaste_events::{AnyDeliveree, SubscriptionId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,14 +105,40 @@ impl Handler<Staff> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Staff(staff): Staff, _: &mut Self::Context) {
+        let there: BTreeSet<_> = staff.iter().map(|s| s.id).collect();
+        let gone = self.posts.keys().copied().filter(|id| !there.contains(id)).collect();
+        self.restaff(staff, gone);
+    }
+}
+
+/// Some that came or changed, and some that are not there any more; the others are as they were.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Restaff {
+    pub(crate) staff: Vec<Staffing>,
+    pub(crate) gone: Vec<SubscriptionId>,
+}
+
+impl Handler<Restaff> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Restaff { staff, gone }: Restaff, _: &mut Self::Context) {
+        self.restaff(staff, gone);
+    }
+}
+
+impl Supervisor {
+    fn restaff(&mut self, staff: Vec<Staffing>, gone: Vec<SubscriptionId>) {
         // The calls of the actors that are let go here run outside of them, and end and report as before.
-        let mut before = std::mem::take(&mut self.posts);
-        let post = |s: Staffing| match before.remove(&s.id) {
-            // Another subscription changed, not this one.
-            Some(post) if Arc::ptr_eq(&post.make, &s.make) => (s.id, post),
-            _ => (s.id, Post { name: s.name, make: s.make, made: s.made, actor: None }),
-        };
-        self.posts = staff.into_iter().map(post).collect();
+        for id in gone {
+            self.posts.remove(&id);
+        }
+        for Staffing { id, name, make, made } in staff {
+            // One that did not change keeps its actor.
+            if self.posts.get(&id).is_none_or(|post| !Arc::ptr_eq(&post.make, &make)) {
+                self.posts.insert(id, Post { name, make, made, actor: None });
+            }
+        }
     }
 }
 

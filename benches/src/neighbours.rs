@@ -6,10 +6,10 @@ use crate::load;
 use crate::measure::{arrived, mib, sink};
 use crate::sink::Arrived;
 use anyhow::{Context, Result, ensure};
-use posthaste_tests::{Client, Config, Daemon, Subscription, daemon, process};
+use posthaste_tests::{Client, Config, Daemon, Subscription, daemon, process, receiver};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// What disturbs.
@@ -86,18 +86,6 @@ pub struct Seen {
     pub rss_mib: f64,
 }
 
-/// Takes connections and never answers; ends with its process.
-fn silent() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        let mut open = Vec::new();
-        // Kept, so that nobody sees them end.
-        open.extend(listener.incoming().flatten());
-    });
-    Ok(address)
-}
-
 /// Whether a subscription is one that disturbs.
 fn disturbs(street: &Street, at: usize) -> bool {
     match street.disturbance {
@@ -114,7 +102,7 @@ fn kind(street: &Street, at: usize) -> String {
 /// A daemon with the street's subscriptions.
 fn build(street: &Street, home: &std::path::Path, receiver: SocketAddr) -> Result<Daemon> {
     let bad = match street.disturbance {
-        Disturbance::Silent => silent()?,
+        Disturbance::Silent => receiver::silent()?,
         _ => SocketAddr::from((Ipv4Addr::LOCALHOST, daemon::free_port()?)),
     };
     let url = |at| format!("http://{}/{at}", if disturbs(street, at) { bad } else { receiver });

@@ -2,9 +2,11 @@
 //!
 //! It is never shown, not even in a problem.
 
+use crate::endpoint::secret;
 use crate::options::Problem;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fmt;
@@ -49,7 +51,7 @@ impl fmt::Debug for Basic {
 /// What is sent as `authorization`.
 #[derive(Clone)]
 pub(crate) struct Authorization {
-    value: String,
+    value: HeaderValue,
     shown: Value,
 }
 
@@ -69,7 +71,7 @@ impl Authorization {
         if headers {
             wrong("auth", "is there, and headers has an authorization too", "keep one of the two");
         }
-        let read = match written {
+        let (value, shown) = match written {
             WrittenAuth { basic: Some(Basic { user, password }), bearer: None } => {
                 if user.is_empty() {
                     wrong("auth.basic.user", "is missing", "write basic = { user = \"…\", password = \"env:NAME\" }");
@@ -85,26 +87,26 @@ impl Authorization {
                         wrong(path, "is too long", "use at most 2,048 bytes");
                     }
                 }
-                let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-                Self { value, shown: json!({ "basic": MASK }) }
+                (format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), json!({ "basic": MASK }))
             }
             WrittenAuth { basic: None, bearer: Some(token) } => {
                 if token.is_empty() || token.len() > PART_MAX || !token.bytes().all(|b| b.is_ascii_graphic()) {
                     let hint = "write 1 to 2,048 visible ASCII characters without a space, best as \"env:NAME\"";
                     wrong("auth.bearer", "is no token", hint);
                 }
-                Self { value: format!("Bearer {token}"), shown: json!({ "bearer": MASK }) }
+                (format!("Bearer {token}"), json!({ "bearer": MASK }))
             }
             _ => {
                 wrong("auth", "is not one of basic and bearer", "write auth = { bearer = \"env:NAME\" }, or basic");
                 return None;
             }
         };
-        (problems.len() == before).then_some(read)
+        // Where no problem was found, it is a header's value.
+        secret(&value).filter(|_| problems.len() == before).map(|value| Self { value, shown })
     }
 
     /// The value of the header.
-    pub(crate) fn value(&self) -> &str {
+    pub(crate) const fn value(&self) -> &HeaderValue {
         &self.value
     }
 
@@ -125,7 +127,7 @@ mod tests {
         let (written, mut problems) = (serde_json::from_value(written).unwrap(), Vec::new());
         let read = Authorization::read(&written, false, &mut problems);
         assert!(!format!("{read:?} {problems:?}").contains("canary"));
-        (read.map(|read| read.value().to_owned()), problems.into_iter().map(|p| p.path).collect())
+        (read.map(|read| read.value().to_str().unwrap().to_owned()), problems.into_iter().map(|p| p.path).collect())
     }
 
     #[test]

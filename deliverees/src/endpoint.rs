@@ -14,7 +14,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use surf::http::headers::HeaderName as Name;
 
 /// How many headers of its own an endpoint may have.
 const HEADERS_MAX: usize = 32;
@@ -172,53 +171,52 @@ const RESERVED: [&str; 17] = [
 const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "posthaste-"];
 
 /// Reads the headers of one's own: names in small letters, each once.
-pub(crate) fn headers(written: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Vec<(Name, String)> {
+pub(crate) fn headers(
+    written: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(HeaderName, HeaderValue)> {
     if written.len() > HEADERS_MAX {
         let what = format!("headers has {} headers, more than {HEADERS_MAX}", written.len());
         problems.push(Problem::new("headers", what, "send less, or put it into the URL"));
     }
-    let mut read: BTreeMap<String, String> = BTreeMap::new();
+    let mut read: BTreeMap<String, (HeaderName, HeaderValue)> = BTreeMap::new();
     for (name, value) in written {
         let lower = name.to_ascii_lowercase();
-        match header_fault(&lower, value) {
-            Some((what, hint)) => {
-                problems.push(Problem::new(format!("headers.{name}"), format!("headers: {name:?} {what}"), hint));
-            }
-            None => {
-                if read.insert(lower, value.clone()).is_some() {
-                    let what = format!("headers: {name:?} is there twice, in other letters");
-                    problems.push(Problem::new(
-                        format!("headers.{name}"),
-                        what,
-                        "names of headers are the same in any case",
-                    ));
-                }
-            }
-        }
+        let twice = ("is there twice, in other letters", "names of headers are the same in any case");
+        let header = header(&lower, value);
+        let fault = header.and_then(|header| read.insert(lower, header).map_or(Ok(()), |_| Err(twice)));
+        let Err((what, hint)) = fault else { continue };
+        problems.push(Problem::new(format!("headers.{name}"), format!("headers: {name:?} {what}"), hint));
     }
-    read.into_iter().map(|(name, value)| (Name::from(name.as_str()), value)).collect()
+    read.into_values().collect()
 }
 
-fn header_fault(lower: &str, value: &str) -> Option<(&'static str, &'static str)> {
-    if lower.len() > HEADER_BYTES_MAX || HeaderName::from_bytes(lower.as_bytes()).is_err() {
-        return Some(("is not a header's name", "use letters, digits and -"));
-    }
+fn header(lower: &str, value: &str) -> Result<(HeaderName, HeaderValue), (&'static str, &'static str)> {
+    let read = HeaderName::from_bytes(lower.as_bytes()).ok().filter(|_| lower.len() <= HEADER_BYTES_MAX);
+    let name = read.ok_or(("is not a header's name", "use letters, digits and -"))?;
     if RESERVED.contains(&lower) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-        return Some(("is reserved", "HTTP or Posthaste sets this header; use another name"));
+        return Err(("is reserved", "HTTP or Posthaste sets this header; use another name"));
     }
     let visible = value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
     let trimmed = value.trim_matches([' ', '\t']).len() == value.len();
-    if !visible || !trimmed || value.len() > HEADER_BYTES_MAX || HeaderValue::from_str(value).is_err() {
-        let hint = "use visible ASCII, at most 4,096 bytes, no line end and no space around it";
-        return Some(("has a value that can not be sent", hint));
-    }
-    None
+    let good = visible && trimmed && value.len() <= HEADER_BYTES_MAX;
+    secret(value).filter(|_| good).map(|value| (name, value)).ok_or((
+        "has a value that can not be sent",
+        "use visible ASCII, at most 4,096 bytes, no line end and no space around it",
+    ))
+}
+
+/// A header's value that may open something: HTTP/2 keeps it out of the tables that requests share (RFC 7541 section 7.1.3).
+pub(crate) fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Stands for a header's value: any of them may open something, whatever its name.
 const MASK: &str = "…";
 
 /// The headers without their values.
-pub(crate) fn shown_headers(headers: &[(Name, String)]) -> Map<String, Value> {
+pub(crate) fn shown_headers(headers: &[(HeaderName, HeaderValue)]) -> Map<String, Value> {
     headers.iter().map(|(name, _)| (name.as_str().to_owned(), MASK.into())).collect()
 }

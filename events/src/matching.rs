@@ -98,9 +98,14 @@ fn is_owed(target: &Target, subject: &Subject<'_>, payloads: &Payloads) -> bool 
 
 /// Every subscription of these that an event is owed to, ascending; each of them is asked.
 #[must_use]
-pub fn owed(targets: &[Target], facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
+pub fn owed<'a>(
+    targets: impl IntoIterator<Item = &'a Target>,
+    facts: &Facts,
+    data: &Value,
+    payloads: &Payloads,
+) -> Vec<SubscriptionId> {
     let subject = Subject::new(facts, data);
-    let wanting = targets.iter().filter(|t| is_owed(t, &subject, payloads));
+    let wanting = targets.into_iter().filter(|t| is_owed(t, &subject, payloads));
     let mut ids: Vec<_> = wanting.map(|t| t.id).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -174,7 +174,7 @@ impl Snapshot {
             return false;
         }
         let data = payloads.notification().and_then(|b| data_of(b)).unwrap_or(Value::Null);
-        !owed(targets, facts, &data, payloads).is_empty()
+        !owed(targets.iter().map(|target| &**target), facts, &data, payloads).is_empty()
     }
 
     /// Prepares what a quarantined event should have told analytics, by the catalogue of now: an event of its own, owed

@@ -8,8 +8,8 @@ use crate::disk::Disk;
 use crate::lanes::{Lane, Lanes, Threads};
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::store::claim::Enrolling;
 use crate::store::commit::RecordJob;
+use crate::store::enrolling::Enrolling;
 use crate::store::sweep::CANCELLED_MAX;
 use crate::*;
 use posthaste_events::seams::{Clock, Random};
@@ -148,7 +148,7 @@ fn ended(store: &Store) -> StoreError {
 
 impl Outbox for GenerationOutbox {
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
-        self.enrol(move |store| store.enroll(&wanted))
+        self.enrol(move |store| store.enroll(wanted))
     }
 
     fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
@@ -340,6 +340,14 @@ impl Outbox for GenerationOutbox {
             lanes.store().check_open()?;
             let store = lanes.store();
             Ok(store.inner().ledger.roll(store.time.now()))
+        })
+    }
+
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        let lanes = Arc::clone(&self.0.lanes);
+        Box::pin(async move {
+            lanes.store().check_open()?;
+            Ok(lanes.store().inner().ledger.owing())
         })
     }
 

@@ -22,6 +22,7 @@ mod rows;
 mod steps;
 mod store;
 mod story;
+mod subscribed;
 mod time;
 
 pub use definition::{DEFINITION_MAX, DEFINITIONS_MAX, DELETED, Define, Definition};
@@ -30,6 +31,7 @@ pub use limits::{GenerationLimits, Limits, QueueLimits};
 pub use memory::MemoryOutbox;
 pub use query::{AttemptRow, DeliveryQuery, DeliveryRow, DeliveryView, EventQuery, EventRow, EventView, Page};
 pub use replay::{Candidate, REPLAYS_MAX, Replay, ReplayId, ReplayOrder, ReplayPage, ReplayState};
+pub use subscribed::{Amend, Enrolment, Owing, Roll, Standing, Subscribed, Vitals};
 
 use posthaste_events::outcome::Attempt;
 use posthaste_events::{BoxFuture, DeliveryId, EventId, Facts, Payloads, Prepared, SubscriptionId};
@@ -177,6 +179,15 @@ pub trait Outbox: Send + Sync + 'static {
     /// Every subscription that is listed or still owed something.
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>>;
 
+    /// What has to be looked after: of the subscriptions of the roll those that are owed something or take nothing, by number.
+    ///
+    /// For whoever asks again and again: it copies no names. Of whom it does not tell is owed nothing and takes what comes,
+    /// as long as it is listed.
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        let roll = self.roll();
+        Box::pin(async move { Ok(roll.await?.subscriptions.iter().map(Owing::from).filter(Owing::is_told).collect()) })
+    }
+
     /// Events, the newest first; bounded in rows and in work.
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>>;
 
@@ -208,92 +219,6 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Writes and syncs what is unsettled and closes the store; later calls answer [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<Result<(), StoreError>>;
-}
-
-/// A subscription as the configuration names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolment {
-    /// Its identity.
-    pub name: String,
-    /// How many deliveries it may be owed; past it a new one is dead at birth.
-    pub backlog_max: u64,
-    /// Whether its deliveries go by key: one of each key is given out at a time, in the order of recording, and the next
-    /// once that one is settled. Deliveries of events without a key go as they come.
-    pub ordered: bool,
-    /// Whether it is one that the outbox keeps ([`Definition`]), not one of the configuration. Where that changes, it is
-    /// another subscription, with a new number; what the one before was owed is cancelled by the upkeep.
-    pub kept: bool,
-}
-
-/// A change of the set of subscriptions that take new events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Amend {
-    /// It is listed like this from now on.
-    List(Enrolment),
-    /// The one of this name is listed no more; nothing where none is.
-    Unlist(String),
-}
-
-impl Amend {
-    /// The name that it is about.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::List(enrolment) => &enrolment.name,
-            Self::Unlist(name) => name,
-        }
-    }
-}
-
-/// How a subscription fares, as far as that must outlast a restart. Waits are relative to when they are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Vitals {
-    /// How long ago the first attempt failed since one arrived last; `None` where none has.
-    pub failing_for: Option<Duration>,
-    /// How many attempts failed since.
-    pub failures: u32,
-    /// How long nothing may be sent yet, since its receiver asked for that (`Retry-After`).
-    pub held_for: Duration,
-    /// How long its open circuit pauses yet; `None` where it is closed.
-    pub open_for: Option<Duration>,
-}
-
-/// Every subscription that a store knows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Roll {
-    /// The epoch that holds now.
-    pub epoch: Epoch,
-    /// By number, ascending.
-    pub subscriptions: Vec<Subscribed>,
-}
-
-/// A subscription as a store knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscribed {
-    /// Its number in this store, never used twice.
-    pub id: SubscriptionId,
-    /// Its name.
-    pub name: String,
-    /// Whether it stands in the configuration.
-    pub listed: bool,
-    /// What it takes.
-    pub standing: Standing,
-    /// How many deliveries it is owed, held ones included.
-    pub owed: u64,
-    /// How it fares, as noted last.
-    pub vitals: Vitals,
-}
-
-/// Whether a subscription takes deliveries.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// It does.
-    #[default]
-    Active,
-    /// A person paused it.
-    Paused,
-    /// It was disabled, for this reason.
-    Disabled(String),
 }
 
 /// What [`Outbox::record`] answers of one event.

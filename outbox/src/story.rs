@@ -100,5 +100,5 @@ pub(crate) fn view(told: &Told<'_>, entries: &[Entry], ledger: &Ledger, time: &O
 }
 
 fn name(ledger: &Ledger, id: SubscriptionId) -> String {
-    ledger.account(id).map(|account| account.name.clone()).unwrap_or_default()
+    ledger.account(id).map(|account| account.name.to_string()).unwrap_or_default()
 }

@@ -4,7 +4,7 @@
 
 use crate::held;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -83,6 +83,29 @@ impl Wire for Tls {
 }
 
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// How many connections one that never answers holds open; the oldest, whose peers gave up long ago, are let go.
+const SILENT_MAX: usize = 4_096;
+
+/// Takes connections on a free port of loopback and never answers; ends with its process.
+///
+/// # Errors
+/// Where there is no port.
+pub fn silent() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        // Kept, so that nobody sees them end.
+        let mut open = VecDeque::new();
+        for stream in listener.incoming().flatten() {
+            open.push_back(stream);
+            if open.len() > SILENT_MAX {
+                open.pop_front();
+            }
+        }
+    });
+    Ok(address)
+}
 
 /// A running server; it ends when it is dropped.
 pub struct Receiver {

@@ -41,7 +41,7 @@ pub(crate) struct Scheduler {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) restarts: Arc<AtomicU64>,
     /// Kept for a core that must be made again.
-    pub(crate) roster: Vec<Terms>,
+    pub(crate) roster: BTreeMap<SubscriptionId, Terms>,
     /// Whether the core was made again and has no subscriptions yet.
     pub(crate) is_bare: bool,
     pub(crate) halted: Option<oneshot::Sender<()>>,
@@ -81,13 +81,39 @@ impl Handler<Enlist> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, Enlist(terms): Enlist, ctx: &mut Self::Context) {
-        // How they fared is told relative to now, and would be wrong for a core that is made later.
-        let timeless = |terms: &Terms| Terms { vitals: Vitals::default(), ..terms.clone() };
-        self.roster = terms.iter().map(timeless).collect();
+        self.roster = terms.iter().map(kept).collect();
         self.is_bare = false;
         self.feed(vec![Input::Roster(terms)]);
         self.recover(ctx);
     }
+}
+
+/// Some subscriptions as they are configured from now on, and some that are not any more; answered once nothing more
+/// begins by what they were.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Amended {
+    pub(crate) terms: Vec<Terms>,
+    pub(crate) gone: Vec<SubscriptionId>,
+}
+
+impl Handler<Amended> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Amended { terms, gone }: Amended, ctx: &mut Self::Context) {
+        gone.iter().for_each(|id| drop(self.roster.remove(id)));
+        self.roster.extend(terms.iter().map(kept));
+        // A core that has no subscriptions yet is told of these with all the others.
+        if !self.is_bare {
+            self.feed(vec![Input::Amended { terms, gone }]);
+        }
+        self.recover(ctx);
+    }
+}
+
+/// What is kept of terms for a core that is made later: how they fared is told relative to now, and would be wrong for it.
+fn kept(terms: &Terms) -> (SubscriptionId, Terms) {
+    (terms.id, Terms { vitals: Vitals::default(), ..terms.clone() })
 }
 
 /// A subscription takes deliveries from now on, or none: answered once none begins any more.
@@ -148,6 +174,19 @@ impl Handler<Look> for Scheduler {
     }
 }
 
+/// How one subscription is; `None` where it is not known here.
+#[derive(Message)]
+#[rtype(result = "Option<LaneView>")]
+pub(crate) struct LookAt(pub(crate) SubscriptionId);
+
+impl Handler<LookAt> for Scheduler {
+    type Result = Option<LaneView>;
+
+    fn handle(&mut self, LookAt(id): LookAt, _: &mut Self::Context) -> Self::Result {
+        self.core.lane(id, self.desk.clock.elapsed())
+    }
+}
+
 /// Nothing more begins; `done` is told once everything that was begun is settled.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -193,8 +232,10 @@ impl Scheduler {
             // Where the outbox fails, what it keeps stays unknown, as it would be without it.
             let known = told(roll, "roll").map(|roll| roll.subscriptions).unwrap_or_default();
             let known: BTreeMap<_, _> = known.iter().map(|subscribed| (subscribed.id, subscribed)).collect();
-            let mut roster = scheduler.roster.clone();
+            let mut roster: Vec<_> = scheduler.roster.values().cloned().collect();
             for terms in &mut roster {
+                // Where nothing is known it may be owed something.
+                terms.waits = known.get(&terms.id).is_none_or(|subscribed| subscribed.owed > 0);
                 if let Some(subscribed) = known.get(&terms.id) {
                     (terms.vitals, terms.active) = (subscribed.vitals, subscribed.standing == Standing::Active);
                 }
@@ -258,10 +299,10 @@ impl Scheduler {
                 }
             }
             Action::Scan => {
-                let roll = desk.outbox.roll();
+                let owing = desk.outbox.owing();
                 tokio::spawn(async move {
-                    let roll = told(roll.await, "scan");
-                    inbox.push(Input::Owed(roll.map(|roll| roll.subscriptions.iter().map(owed).collect())));
+                    let owing = told(owing.await, "scan");
+                    inbox.push(Input::Owed(owing.map(|owing| owing.iter().map(owed).collect())));
                 });
             }
             // Calls that are under way end with the runtime, and their late words are ignored.
@@ -278,9 +319,8 @@ impl Scheduler {
     }
 }
 
-fn owed(subscribed: &posthaste_outbox::Subscribed) -> Owed {
-    let active = subscribed.standing == Standing::Active;
-    Owed { subscription: subscribed.id, owed: subscribed.owed, active }
+fn owed(owing: &posthaste_outbox::Owing) -> Owed {
+    Owed { subscription: owing.id, owed: owing.owed, active: owing.active }
 }
 
 fn told<T>(answer: Result<T, StoreError>, what: &str) -> Option<T> {

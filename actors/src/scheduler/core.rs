@@ -40,6 +40,8 @@ pub struct Core {
     pub(super) told_again: Vec<Told>,
     pub(super) scan_at: Duration,
     pub(super) scanning: bool,
+    /// Whose standing was told since the scan under way was asked for.
+    told_while_scanning: BTreeSet<SubscriptionId>,
     pub(super) scans: u64,
     /// When the subscriptions were told first.
     started: Option<Duration>,
@@ -77,6 +79,7 @@ impl Default for Core {
             told_again: Vec::new(),
             scan_at: Duration::ZERO,
             scanning: false,
+            told_while_scanning: BTreeSet::new(),
             scans: 0,
             started: None,
             stopping: None,
@@ -134,24 +137,19 @@ impl Core {
 
     /// Every subscription as it stands.
     pub fn lanes(&self, now: Duration) -> impl Iterator<Item = LaneView> {
-        self.lanes.iter().map(move |(id, lane)| LaneView {
-            id: *id,
-            name: lane.terms.name.clone(),
-            in_flight: lane.flying,
-            circuit: lane.breaker.state(),
-            circuit_reason: lane.circuit_reason.clone(),
-            failing_for: lane.failing.map(|failing| failing.lasts(now)),
-            held_until: lane.not_before,
-            slot_in: lane.slot_in(now),
-            timeout: lane.terms.timeout,
-            batch_wait: lane.terms.limits.wait,
-            tally: lane.tally,
-        })
+        self.lanes.iter().map(move |(id, lane)| view(*id, lane, now))
+    }
+
+    /// One subscription as it stands; `None` where it is not known here.
+    #[must_use]
+    pub fn lane(&self, id: SubscriptionId, now: Duration) -> Option<LaneView> {
+        Some(view(id, self.lanes.get(&id)?, now))
     }
 
     fn take(&mut self, now: Now, input: Input, random: &dyn Random) {
         match input {
             Input::Roster(terms) => self.roster(now.elapsed, terms),
+            Input::Amended { terms, gone } => self.amended(now.elapsed, terms, gone),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
             Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
             Input::Withdraw(delivery) => self.withdraw(now.elapsed, delivery),
@@ -188,7 +186,7 @@ impl Core {
             Input::Owed(owed) => {
                 self.owed(now.elapsed, owed.unwrap_or_default());
                 self.scanning = false;
-                self.lanes.values_mut().for_each(|lane| lane.told_while_scanning = false);
+                self.told_while_scanning.clear();
             }
             Input::Disabled { subscription, done } => self.disabled(now.elapsed, subscription, done),
             Input::Noted { subscriptions, done } => self.noted(&subscriptions, done),
@@ -213,15 +211,21 @@ impl Core {
     }
 
     fn roster(&mut self, now: Duration, terms: Vec<Terms>) {
-        let started = *self.started.get_or_insert(now);
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
+        let gone = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
+        self.amended(now, terms, gone);
+        self.started.get_or_insert(now);
+    }
+
+    fn amended(&mut self, now: Duration, terms: Vec<Terms>, gone: Vec<SubscriptionId>) {
         for terms in terms {
-            let (id, active) = (terms.id, terms.active);
+            let (id, active, waits) = (terms.id, terms.active, terms.waits);
             // One of thousands changed: the others are not worth a claim each.
             let same = self.lanes.get(&id).is_some_and(|lane| !lane.gone && lane.terms == terms);
             let lane = self.lanes.entry(id).or_insert_with(|| {
                 // One that comes later may have been called just before the start as well, and have left since.
-                Lane::new(terms.clone(), Pace::after_a_start(terms.rate.as_ref(), started), now)
+                let pace = Pace::after_a_start(terms.rate.as_ref(), self.started.unwrap_or(now));
+                Lane::new(terms.clone(), pace, now)
             });
             if lane.terms.tenant != terms.tenant {
                 self.turns.leave(&lane.terms.tenant, id);
@@ -240,11 +244,11 @@ impl Core {
             } else if lane.terms.circuit.is_none() {
                 (lane.breaker, lane.circuit_reason) = (Breaker::CLOSED, None);
             }
-            if !same {
+            // At a start nobody records yet, so that what is owed nothing has nothing to be asked for.
+            if !same && (self.started.is_some() || waits) {
                 self.standing(now, id, active);
             }
         }
-        let gone: Vec<_> = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
         for id in gone {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.gone = true;
@@ -261,7 +265,9 @@ impl Core {
             self.to_note.insert(subscription);
         }
         lane.terms.active = active;
-        lane.told_while_scanning = self.scanning;
+        if self.scanning {
+            self.told_while_scanning.insert(subscription);
+        }
         if active {
             self.due(subscription, now);
         } else {
@@ -389,7 +395,10 @@ impl Core {
         for Owed { subscription, owed, active } in owed {
             let Some(lane) = self.lanes.get_mut(&subscription) else { continue };
             // What was told meanwhile is newer than the answer, which may have been overtaken.
-            if lane.terms.active != active && lane.disabling.is_none() && !lane.told_while_scanning {
+            if lane.terms.active != active
+                && lane.disabling.is_none()
+                && !self.told_while_scanning.contains(&subscription)
+            {
                 self.standing(now, subscription, active);
                 continue;
             }
@@ -409,6 +418,22 @@ impl Core {
             let news = self.lanes.get_mut(&id).map(|lane| lane.take_news(now, true));
             self.actions.extend(news.into_iter().flatten().map(Action::Announce));
         }
+    }
+}
+
+fn view(id: SubscriptionId, lane: &Lane, now: Duration) -> LaneView {
+    LaneView {
+        id,
+        name: lane.terms.name.clone(),
+        in_flight: lane.flying,
+        circuit: lane.breaker.state(),
+        circuit_reason: lane.circuit_reason.clone(),
+        failing_for: lane.failing.map(|failing| failing.lasts(now)),
+        held_until: lane.not_before,
+        slot_in: lane.slot_in(now),
+        timeout: lane.terms.timeout,
+        batch_wait: lane.terms.limits.wait,
+        tally: lane.tally,
     }
 }
 

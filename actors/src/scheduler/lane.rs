@@ -113,8 +113,6 @@ pub(super) struct Lane {
     pub(super) pace: Pace,
     /// A reason for which it is to be disabled, until the outbox did so.
     pub(super) disabling: Option<Disabling>,
-    /// Whether its standing was told since the last scan was asked for.
-    pub(super) told_while_scanning: bool,
     /// The entry in the core's timers.
     pub(super) timer: Option<Duration>,
     /// Whether it stands in the core's list of lanes to look at.
@@ -174,7 +172,6 @@ impl Lane {
             unnoted: false,
             pace,
             disabling: None,
-            told_while_scanning: false,
             timer: None,
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
@@ -197,6 +194,13 @@ impl Lane {
     /// Something is due at `at`, perhaps sooner than was known.
     pub(super) fn due_at(&mut self, at: Duration) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Whether nothing of it waits for anything but new work: there is no need to look at it.
+    pub(super) fn rests(&self) -> bool {
+        let has_work = self.due.is_some() || self.claiming.is_some() || !self.ready.is_empty() || self.calls > 0;
+        let ends = self.gone || self.disabling.is_some();
+        !has_work && !ends && self.obituary.is_none() && self.refused.is_none()
     }
 
     /// How many deliveries are worth a claim now; 0: none.

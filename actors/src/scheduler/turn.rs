@@ -1,7 +1,7 @@
 //! What the core does once it has taken its inputs: begin calls, claim for whoever's turn it is, settle, set its alarm.
 
 use super::core::{Core, give_back, released};
-use super::lane::{Claiming, Flying, Lane, Ready, Underway};
+use super::lane::{Claiming, Flying, Ready, Underway};
 use super::window::{COUNT_MAX, Load};
 use super::words::{Action, Call, Now, Start};
 use posthaste_events::{Origin, SubscriptionId};
@@ -85,20 +85,19 @@ impl Core {
         // Of these the outbox may already have taken some: it answers that their leases are lost.
         self.settlements.append(&mut self.again);
         self.told.append(&mut self.told_again);
-        let ids: Vec<_> = self.lanes.keys().copied().collect();
-        for id in ids {
+        self.to_note.extend(self.lanes.iter().filter(|(_, lane)| lane.is_to_note()).map(|(id, _)| *id));
+        // Of thousands most have nothing to do.
+        let busy: Vec<_> = self.lanes.iter().filter(|(_, lane)| !lane.rests()).map(|(id, _)| *id).collect();
+        for id in busy {
             self.ask_to_disable(id);
             self.touch(id);
-            if self.lanes.get(&id).is_some_and(Lane::is_to_note) {
-                self.to_note.insert(id);
-            }
         }
         self.renew(now);
     }
 
     fn renew(&mut self, now: Duration) {
         let mut wanted: BTreeMap<SubscriptionId, Vec<LeaseId>> = BTreeMap::new();
-        for (id, lane) in &self.lanes {
+        for (id, lane) in self.lanes.iter().filter(|(_, lane)| !lane.ready.is_empty()) {
             let needed = lane.deadline(now).saturating_add(LEASE_SLACK);
             let short = lane.ready.iter().filter(|r| r.lease_until < needed).map(|r| r.leased.lease);
             let short: Vec<_> = short.collect();

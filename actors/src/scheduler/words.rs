@@ -58,6 +58,8 @@ pub struct Terms {
     pub mark: u64,
     /// Whether it takes deliveries: neither paused nor disabled.
     pub active: bool,
+    /// Whether it is owed something, as far as that is known: a core that begins asks for what waits of these alone.
+    pub waits: bool,
 }
 
 /// What the core is told.
@@ -65,6 +67,13 @@ pub struct Terms {
 pub enum Input {
     /// Every configured subscription; who is missing is let go once nothing of it is in flight.
     Roster(Vec<Terms>),
+    /// Some subscriptions came, changed or went; the others are as they were.
+    Amended {
+        /// Those that are configured.
+        terms: Vec<Terms>,
+        /// Those that are to be let go; one that the core has not is ignored.
+        gone: Vec<SubscriptionId>,
+    },
     /// A subscription was paused, resumed, disabled. What it has ready goes back, what is in flight goes on.
     Standing {
         /// Which.

@@ -110,6 +110,10 @@ impl Outbox for Stuck {
         self.inner.roll()
     }
 
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        self.inner.owing()
+    }
+
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
         self.inner.events(query)
     }

@@ -4,10 +4,11 @@
 //! the core wait longer, and not at all.
 
 use crate::receiver::{Mood, Nature};
+use crate::stage::plain_terms;
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
-use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Standing, Vitals};
+use posthaste_events::{BatchLimits, SubscriptionId};
+use posthaste_outbox::{Enrolment, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,23 +19,7 @@ const SEEDS: u64 = 60;
 /// A lane whose receiver takes everything.
 fn lane(id: SubscriptionId, name: &str, limits: BatchLimits) -> SimLane {
     let name: Arc<str> = name.into();
-    let terms = Terms {
-        id,
-        name: Arc::clone(&name),
-        tenant: None,
-        retry: RetryPolicy::default(),
-        concurrency: 64,
-        circuit: None,
-        rate: None,
-        ordered: false,
-        disable_after: None,
-        vitals: Vitals::default(),
-        limits,
-        takes: Takes::Notification,
-        timeout: Duration::from_secs(15),
-        mark: 0,
-        active: true,
-    };
+    let terms = Terms { concurrency: 64, limits, ..plain_terms(id, Arc::clone(&name)) };
     let nature = Nature::always(Mood::Accepts, 0.0);
     SimLane { name, terms, nature, standing: Standing::Active, listed: true }
 }

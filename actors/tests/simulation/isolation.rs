@@ -2,10 +2,11 @@
 //! control takes the shares of the window away.
 
 use crate::receiver::{Mood, Nature};
+use crate::stage::plain_terms;
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
-use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Standing, Vitals};
+use posthaste_events::SubscriptionId;
+use posthaste_outbox::{Enrolment, Standing};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,24 +41,9 @@ fn p99(case: &Case) -> Duration {
     for (subscribed, nature) in roll.subscriptions.into_iter().zip(natures) {
         let name: Arc<str> = subscribed.name.as_str().into();
         let healthy = nature.ends == Mood::Accepts && nature.slow == 0.0;
-        let terms = Terms {
-            id: subscribed.id,
-            name: Arc::clone(&name),
-            tenant: None,
-            retry: RetryPolicy::default(),
-            // A dead one that may have any number of calls is the worst.
-            concurrency: if healthy { 32 } else { 100_000 },
-            circuit: None,
-            rate: None,
-            ordered: false,
-            disable_after: None,
-            vitals: Vitals::default(),
-            limits: BatchLimits::ONE,
-            takes: Takes::Notification,
-            timeout: Duration::from_secs(15),
-            mark: 0,
-            active: true,
-        };
+        // A dead one that may have any number of calls is the worst.
+        let concurrency = if healthy { 32 } else { 100_000 };
+        let terms = Terms { concurrency, ..plain_terms(subscribed.id, Arc::clone(&name)) };
         world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
     }
     let all: Vec<SubscriptionId> = world.lanes.keys().copied().collect();

@@ -4,7 +4,7 @@ use crate::world::World;
 use bytes::Bytes;
 use posthaste_actors::scheduler::{Core, Input};
 use posthaste_events::{EventType, Facts, Origin, Payloads, Prepared, SubscriptionId};
-use posthaste_outbox::{Enrolment, Standing};
+use posthaste_outbox::{Enrolment, Roll, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,11 +138,12 @@ impl World {
         // With a subscription that goes, what its receiver asked for is forgotten.
         self.model_unlisted(id);
         self.enroll();
-        let roster = self.roster();
-        self.tell_now(vec![Input::Roster(roster)]);
+        let terms: Vec<_> = self.roster().into_iter().filter(|terms| terms.id == id).collect();
+        let gone = if listed { Vec::new() } else { vec![id] };
+        self.tell_now(vec![Input::Amended { terms, gone }]);
     }
 
-    pub(crate) fn enroll(&mut self) {
+    pub(crate) fn enroll(&mut self) -> Roll {
         let wanted = self.lanes.values().filter(|lane| lane.listed);
         let wanted = wanted
             .map(|lane| Enrolment {
@@ -152,7 +153,9 @@ impl World {
                 kept: false,
             })
             .collect();
-        self.epoch = self.ask(self.store.outbox.enroll(wanted)).unwrap().epoch;
+        let roll = self.ask(self.store.outbox.enroll(wanted)).unwrap();
+        self.epoch = roll.epoch;
+        roll
     }
 
     /// The process dies; its calls go on at the receivers, and nobody hears of them.
@@ -173,8 +176,11 @@ impl World {
         self.running = false;
         self.at(down, generation, |world| {
             world.running = true;
-            world.enroll();
-            let roster = world.roster();
+            let roll = world.enroll();
+            let mut roster = world.roster();
+            for terms in &mut roster {
+                terms.waits = roll.subscriptions.iter().any(|s| s.id == terms.id && s.owed > 0);
+            }
             world.tell_now(vec![Input::Roster(roster)]);
         });
     }

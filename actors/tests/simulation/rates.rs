@@ -1,12 +1,12 @@
 //! A rate limit holds at the receiver's clock, is used up, and costs nobody else anything.
 
 use crate::receiver::{Mood, Nature};
-use crate::stage::{seconds, stage};
+use crate::stage::{plain_terms, seconds, stage};
 use crate::world::{Sabotage, SimLane, World};
 use posthaste_actors::scheduler::{Input, Terms};
 use posthaste_actors::settings::Rate;
-use posthaste_events::{BatchLimits, RetryPolicy, SubscriptionId, Takes};
-use posthaste_outbox::{Enrolment, Standing, Vitals};
+use posthaste_events::SubscriptionId;
+use posthaste_outbox::{Enrolment, Standing};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,23 +23,8 @@ fn world(slow: f64, sabotage: Sabotage) -> (World, SubscriptionId, SubscriptionI
     for subscribed in &roll.subscriptions {
         let name: Arc<str> = subscribed.name.as_str().into();
         let limited = &*name == "limited";
-        let terms = Terms {
-            id: subscribed.id,
-            name: Arc::clone(&name),
-            tenant: None,
-            retry: RetryPolicy::default(),
-            concurrency: if limited { 100 } else { 4 },
-            circuit: None,
-            rate: limited.then_some(LIMIT),
-            ordered: false,
-            disable_after: None,
-            vitals: Vitals::default(),
-            limits: BatchLimits::ONE,
-            takes: Takes::Notification,
-            timeout: Duration::from_secs(15),
-            mark: 0,
-            active: true,
-        };
+        let (concurrency, rate) = (if limited { 100 } else { 4 }, limited.then_some(LIMIT));
+        let terms = Terms { concurrency, rate, ..plain_terms(subscribed.id, Arc::clone(&name)) };
         let nature = Nature::always(Mood::Accepts, if limited { slow } else { 0.0 });
         world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
     }

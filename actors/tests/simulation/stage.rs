@@ -30,6 +30,7 @@ pub(crate) fn plain_terms(id: SubscriptionId, name: Arc<str>) -> Terms {
         timeout: seconds(15),
         mark: 0,
         active: true,
+        waits: true,
     }
 }
 
@@ -78,7 +79,7 @@ impl World {
 
     /// A subscription as the core sees it.
     pub(crate) fn view(&self, id: SubscriptionId) -> LaneView {
-        self.core.lanes(self.now).find(|lane| lane.id == id).unwrap()
+        self.core.lane(id, self.now).unwrap()
     }
 
     /// What is wrong so far, to be held against nothing.

@@ -257,6 +257,7 @@ impl World {
             timeout: dice.millis(500, 10_000),
             mark: 0,
             active: true,
+            waits: true,
         }
     }
 
@@ -429,14 +430,10 @@ impl World {
                 if world.dice.chance(0.1) {
                     world.ask(world.store.outbox.sweep(Duration::from_millis(5))).unwrap();
                 }
-                let roll = world.ask(world.store.outbox.roll()).unwrap();
-                let owed = |s: &posthaste_outbox::Subscribed| Owed {
-                    subscription: s.id,
-                    owed: s.owed,
-                    active: s.standing == Standing::Active,
-                };
+                let owing = world.ask(world.store.outbox.owing()).unwrap();
+                let owed = |o: &posthaste_outbox::Owing| Owed { subscription: o.id, owed: o.owed, active: o.active };
                 let never = world.sabotage == Sabotage::NeverScan;
-                let owed = (!never && !world.fault(0.1)).then(|| roll.subscriptions.iter().map(owed).collect());
+                let owed = (!never && !world.fault(0.1)).then(|| owing.iter().map(owed).collect());
                 world.answer(Input::Owed(owed));
             }),
             Action::WakeAt(at) => {

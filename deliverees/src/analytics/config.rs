@@ -6,6 +6,7 @@ use crate::endpoint::{WrittenWire, headers, shown_headers, shown_wire, target, t
 use crate::guard::Guard;
 use crate::http::{Target, Wire};
 use crate::options::{Keys, Options, Problem, Size, Span, read};
+use hyper::header::{HeaderName, HeaderValue};
 use posthaste_events::BatchLimits;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use surf::http::headers::HeaderName as Name;
 
 /// How many events a batch has at most where nothing is said.
 const EVENTS: usize = 100;
@@ -174,7 +174,7 @@ pub(super) struct Endpoint {
     pub(super) name: &'static str,
     pub(super) backend: Box<dyn Backend>,
     pub(super) target: Arc<Target>,
-    pub(super) headers: Vec<(Name, String)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) gzip: bool,
     /// As it was written, to be revealed.
     url: String,

@@ -4,17 +4,18 @@ use super::call::Call;
 use super::config::{Batching, Endpoint};
 use super::verdict::{Pause, Verdict, judge};
 use super::written::{Written, write};
-use crate::http::{ANSWER_READ_MAX, Http, Outgoing, Progress, REPORT_TIME, Seen, USER_AGENT};
+use crate::endpoint::secret;
+use crate::http::{ANSWER_READ_MAX, Http, Outgoing, Party, Progress, REPORT_TIME, Seen, USER_AGENT};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT as AGENT};
 use posthaste_events::seams::Clock;
 use posthaste_events::{Anonymous, Batch, BatchLimits, BoxFuture, Deliveree, Delivery, Reporter};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use surf::http::headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT as USER_AGENT_NAME};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ struct Parts {
     endpoint: Arc<Endpoint>,
     batching: Batching,
     http: Http,
+    party: Party,
     clock: Arc<dyn Clock>,
     /// Whether this receiver has ever taken a request since the deliveree was made: only then a refusal is believed.
     has_taken: AtomicBool,
@@ -37,7 +39,8 @@ struct Parts {
 
 impl Sender {
     pub(super) fn new(endpoint: Arc<Endpoint>, batching: Batching, http: Http, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Parts { endpoint, batching, http, clock, has_taken: AtomicBool::new(false) }))
+        let (party, has_taken) = (Party::default(), AtomicBool::new(false));
+        Self(Arc::new(Parts { endpoint, batching, http, party, clock, has_taken }))
     }
 }
 
@@ -94,8 +97,9 @@ impl Parts {
             Ok(written) => written,
             Err(error) => return Verdict::Later(Pause::of(format!("gzip: {error}"), true)),
         };
-        let target = Arc::clone(&self.endpoint.target);
-        let outgoing = Outgoing { target, headers: self.headers(encoding), body, progress: Progress::default() };
+        let (target, party) = (Arc::clone(&self.endpoint.target), self.party.clone());
+        let (headers, progress) = (self.headers(encoding), Progress::default());
+        let outgoing = Outgoing { target, party, headers, seal: None, body, progress };
         let (seen, end) = self.http.exchange(outgoing, Seen::keeping(ANSWER_READ_MAX), deadline).await;
         let ids: Vec<&str> = events.iter().map(|event| event.id).collect();
         judge(self.endpoint.backend.as_ref(), &seen, end, &ids, self.clock.wall())
@@ -113,11 +117,13 @@ impl Parts {
         Ok((compressed?.into(), Some("gzip")))
     }
 
-    fn headers(&self, encoding: Option<&'static str>) -> Vec<(HeaderName, String)> {
+    fn headers(&self, encoding: Option<&'static str>) -> Vec<(HeaderName, HeaderValue)> {
         let backend = &self.endpoint.backend;
-        let authorization = backend.authorization().map(|value| (surf::http::headers::AUTHORIZATION, value));
-        let encoding = encoding.map(|encoding| (CONTENT_ENCODING, encoding.to_owned()));
-        let ours = [(USER_AGENT_NAME, USER_AGENT.to_owned()), (CONTENT_TYPE, backend.content_type().to_owned())];
+        // A key is visible ASCII.
+        let authorization = backend.authorization().and_then(|value| Some((AUTHORIZATION, secret(&value)?)));
+        let encoding = encoding.map(|encoding| (CONTENT_ENCODING, HeaderValue::from_static(encoding)));
+        let ours = [(AGENT, USER_AGENT), (CONTENT_TYPE, backend.content_type())];
+        let ours = ours.map(|(name, value)| (name, HeaderValue::from_static(value)));
         // Ours come last: even a name that slipped through the config could not replace one.
         let own = self.endpoint.headers.iter().cloned();
         own.chain(ours).chain(authorization).chain(encoding).collect()

@@ -2,72 +2,81 @@
 
 use super::Failure;
 use super::connection::Connection;
-use super::pool::Pool;
+use super::pool::{Held, Pool};
 use super::target::Target;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http_client::http_types;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
-use std::io;
+use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use surf::http::Body;
-
-use futures_util::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead};
-
-/// The head as it came. surf's own takes known statuses only and panics at headers that are not ASCII.
-#[derive(Debug)]
-struct Head {
-    status: u16,
-    headers: HeaderMap,
-}
 
 /// An answer whose head is there. Dropping it before the body has ended closes the connection, or its stream of a shared
 /// one.
-#[derive(Debug)]
 pub struct Answer {
-    response: surf::Response,
+    status: u16,
+    headers: HeaderMap,
+    // Gone once the body has ended.
+    live: Option<Live>,
+    pool: Pool,
+    target: Arc<Target>,
+}
+
+/// How an answer goes past surf, whose own takes known statuses only, panics at headers that are not ASCII, and copies
+/// bodies. The lock is never taken, only opened: surf wants what can be looked at from several threads.
+type Past = Mutex<Answer>;
+
+struct Live {
+    body: Incoming,
+    // Before the connection: whoever is called when that is free is chosen by what each holds then.
+    held: Held,
+    connection: Connection,
 }
 
 impl Answer {
-    pub(super) fn new(response: surf::Response) -> Result<Self, Failure> {
-        if response.ext::<Head>().is_some() {
-            Ok(Self { response })
-        } else {
-            Err(Failure::Answer("has no head".into()))
-        }
-    }
-
-    /// What the client hands to surf.
-    pub(super) fn response(
+    pub(super) fn new(
         answer: hyper::Response<Incoming>,
+        held: Held,
         connection: Connection,
         pool: Pool,
         target: Arc<Target>,
-    ) -> http_types::Response {
+    ) -> Self {
         let (head, body) = answer.into_parts();
-        let status = head.status.as_u16();
+        let live = Some(Live { body, held, connection });
+        Self { status: head.status.as_u16(), headers: head.headers, live, pool, target }
+    }
+
+    /// What the client hands to surf.
+    pub(super) fn past(self) -> http_types::Response {
         // One that surf does not know is shown to it as the first of its class.
-        let known =
-            http_types::StatusCode::try_from(status).or_else(|_| http_types::StatusCode::try_from(status / 100 * 100));
+        let known = http_types::StatusCode::try_from(self.status)
+            .or_else(|_| http_types::StatusCode::try_from(self.status / 100 * 100));
         let mut response = http_types::Response::new(known.unwrap_or(http_types::StatusCode::BadGateway));
-        response.ext_mut().insert(Head { status, headers: head.headers });
-        let reader = Reader { live: Mutex::new(Some(Live { body, connection })), chunk: Bytes::new(), pool, target };
-        response.set_body(Body::from_reader(reader, None));
+        response.ext_mut().insert::<Past>(Mutex::new(self));
         response
+    }
+
+    /// What surf hands back.
+    pub(super) fn of(response: surf::Response) -> Result<Self, Failure> {
+        let mut response: http_types::Response = response.into();
+        let past = response.ext_mut().remove::<Past>();
+        let past = past.ok_or_else(|| Failure::Answer("has no head".into()))?;
+        Ok(past.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The status, as it came.
     #[must_use]
-    pub fn status(&self) -> u16 {
-        self.response.ext::<Head>().map_or(0, |head| head.status)
+    pub const fn status(&self) -> u16 {
+        self.status
     }
 
     /// A header's value as text, where it is there once and has visible ASCII characters only.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut all = self.response.ext::<Head>()?.headers.get_all(name).iter();
+        let mut all = self.headers.get_all(name).iter();
         let value = all.next()?.to_str().ok()?;
         if all.next().is_some() { None } else { Some(value) }
     }
@@ -77,17 +86,46 @@ impl Answer {
     /// Once the body has ended its connection is kept for the next request; otherwise it is closed.
     ///
     /// # Errors
-    /// [`Failure::Body`] where it breaks off or is not as HTTP/1.1 writes it.
+    /// [`Failure::Body`] where it breaks off or is not as HTTP writes it.
     pub async fn read(mut self, mut take: impl FnMut(&[u8]) -> Enough) -> Result<(), Failure> {
-        let mut body = self.response.take_body().into_reader();
-        loop {
-            let piece = body.fill_buf().await.map_err(|e| Failure::Body(words(&e)))?;
-            let len = piece.len();
-            if len == 0 || take(piece) == Enough::Yes {
-                return Ok(());
+        while let Some(piece) = poll_fn(|cx| self.poll_piece(cx)).await? {
+            if take(&piece) == Enough::Yes {
+                break;
             }
-            body.consume_unpin(len);
         }
+        Ok(())
+    }
+
+    /// Waits for a piece; `None` once the body has ended. It drives its connection, which may have no task of its own.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        let Some(Live { body, connection, .. }) = &mut self.live else { return Poll::Ready(Ok(None)) };
+        // Where the connection has ended, the body below knows it.
+        connection.drive(cx);
+        let frame = Pin::new(body).poll_frame(cx);
+        // Whoever leaves a stream while something comes had enough; the connection is no worse for that. After an error
+        // nobody knows.
+        connection.answered(matches!(frame, Poll::Ready(None | Some(Ok(_)))));
+        Poll::Ready(match ready!(frame) {
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(error)) => {
+                self.live = None;
+                Err(Failure::reading(&error))
+            }
+            None => {
+                if let Some(Live { held, connection, .. }) = self.live.take() {
+                    drop(held);
+                    self.pool.put(self.target.origin(), connection);
+                }
+                Ok(None)
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Answer {
+    /// The status alone: what came may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({})", self.status)
     }
 }
 
@@ -98,76 +136,4 @@ pub enum Enough {
     Yes,
     /// It goes on.
     No,
-}
-
-fn words(error: &io::Error) -> String {
-    error.to_string()
-}
-
-struct Live {
-    body: Incoming,
-    connection: Connection,
-}
-
-/// The body as surf wants one. It drives its connection, which has no task of its own.
-struct Reader {
-    // The lock is never taken, only `get_mut`: it makes the reader `Sync`, as surf asks of bodies.
-    live: Mutex<Option<Live>>,
-    chunk: Bytes,
-    pool: Pool,
-    target: Arc<Target>,
-}
-
-impl Reader {
-    /// Waits until there is a chunk or the body has ended.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.chunk.is_empty() {
-            let live = self.live.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let Some(Live { body, connection }) = live else { return Poll::Ready(Ok(())) };
-            // Where the connection has ended, the body below knows it.
-            connection.drive(cx);
-            let frame = Pin::new(body).poll_frame(cx);
-            // Whoever leaves a stream while something comes had enough; the connection is no worse for that. After an error
-            // nobody knows.
-            connection.answered(matches!(frame, Poll::Ready(None | Some(Ok(_)))));
-            match ready!(frame) {
-                Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
-                Some(Err(error)) => {
-                    let failure = Failure::reading(&error);
-                    *live = None;
-                    let text = failure.to_string();
-                    return Poll::Ready(Err(io::Error::other(text.trim_start_matches("body: ").to_owned())));
-                }
-                None => {
-                    if let Some(live) = live.take() {
-                        self.pool.put(self.target.origin(), live.connection);
-                    }
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncBufRead for Reader {
-    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let this = self.get_mut();
-        ready!(this.poll_chunk(cx))?;
-        Poll::Ready(Ok(&this.chunk))
-    }
-
-    fn consume(self: Pin<&mut Self>, amount: usize) {
-        let chunk = &mut self.get_mut().chunk;
-        chunk.advance(amount.min(chunk.len()));
-    }
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let piece = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let len = piece.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&piece[..len]);
-        self.consume(len);
-        Poll::Ready(Ok(len))
-    }
 }

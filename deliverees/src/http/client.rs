@@ -2,20 +2,21 @@
 
 use super::connect::Connector;
 use super::connection::{Connection, One, Request, Shared, Unsent};
-use super::pool::{Dial, Pool, Way};
+use super::pool::{Dial, Held, Pool, Way};
 use super::target::Target;
-use super::{Answer, Carried, Failure, Progress, Stage};
-use bytes::Bytes;
+use super::{Answer, Failure, Outgoing, Progress, Stage};
 use http_body_util::Full;
 use http_client::{HttpClient, async_trait};
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::HOST;
 use std::fmt;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 /// How often a request that nobody took up is sent on another connection.
 const TRIES_MAX: usize = 4;
+/// For how many headers of a seal, and the host, room is made before they come.
+const SEALS: usize = 5;
 
 /// surf's client: HTTP/1.1 and HTTP/2 over guarded connections.
 pub(super) struct Client {
@@ -31,29 +32,26 @@ impl Client {
     }
 
     /// Sends a request, and again only where nobody took it up: a kept connection may have been closed by the other
-    /// side in the meantime, a shared one may take no more.
-    async fn exchange(
-        &self,
-        target: &Target,
-        write: impl Fn(bool) -> Result<Request, Failure>,
-        progress: &Progress,
-    ) -> Result<(Connection, Head), Failure> {
+    /// side in the meantime, a shared one may take no more. It is written once its place is there, for each try anew.
+    async fn exchange(&self, outgoing: &Outgoing) -> Result<(Connection, Held, Head), Failure> {
+        let Outgoing { target, party, progress, .. } = outgoing;
         let mut tries = 1;
         loop {
             progress.at(Stage::Queueing);
-            let way = self.pool.way(target.origin()).await;
-            let way = way.map_err(|after| Failure::late(Stage::Queueing, after, "the most of a wait for one", true))?;
+            let way = self.pool.way(target.origin(), party).await;
+            let late = |after| Failure::late(Stage::Queueing, after, "the most of a wait for one", true);
+            let (way, held) = way.map_err(late)?;
             let (mut connection, fresh) = match way {
                 Way::Kept(connection) => (connection, false),
                 Way::Dial(dial) => self.open(target, dial, progress).await?,
             };
             progress.address(connection.address());
             progress.at(Stage::Answering);
-            let request = write(connection.is_shared())?;
+            let request = write(outgoing, connection.is_shared())?;
             match self.send(target, &mut connection, request, progress).await {
                 Ok(head) => {
                     progress.done();
-                    return Ok((connection, head));
+                    return Ok((connection, held, head));
                 }
                 // What ends fresh connections before a request is sent on them ends the next one too.
                 Err(Unsent { again: true, .. }) if tries < TRIES_MAX && (!fresh || connection.is_shared()) => {
@@ -114,40 +112,32 @@ impl Client {
 #[async_trait]
 impl HttpClient for Client {
     async fn send(&self, mut request: http_client::Request) -> Result<http_client::Response, http_client::Error> {
-        let carried = request.ext_mut().remove::<Carried>();
-        let (target, body, progress) = match carried {
-            Some(Carried { target, body, progress }) => (target, body, progress),
-            // A request that surf's own way of writing made.
-            None => {
-                let target = Target::parse(request.url().as_str()).map_err(|e| raise(bad(format!("the URL {e}"))))?;
-                (Arc::new(target), Bytes::from(request.body_bytes().await?), Progress::default())
-            }
-        };
-        let write = |shared| write(&request, &target, body.clone(), shared);
-        let (connection, answer) = self.exchange(&target, write, &progress).await.map_err(raise)?;
-        Ok(Answer::response(answer, connection, self.pool.clone(), target))
+        let outgoing = request.ext_mut().remove::<Outgoing>().ok_or_else(|| raise(bad("it carries nothing")))?;
+        let (connection, held, answer) = self.exchange(&outgoing).await.map_err(raise)?;
+        Ok(Answer::new(answer, held, connection, self.pool.clone(), outgoing.target).past())
     }
 }
 
-/// Writes the request for HTTP/1.1, or for HTTP/2, where the host is a part of the URL.
-fn write(request: &http_client::Request, target: &Target, body: Bytes, shared: bool) -> Result<Request, Failure> {
-    let mut outgoing = hyper::Request::new(Full::new(body));
-    *outgoing.method_mut() = request.method().as_ref().parse().map_err(|_| bad("the method is not one"))?;
-    let headers = outgoing.headers_mut();
-    headers.reserve(request.iter().count() + 1);
-    if !shared {
-        headers.insert(HOST, target.host_header());
-    }
-    for (name, values) in request.iter() {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| bad("a header's name is not one"))?;
-        for value in values {
-            let value = HeaderValue::from_str(value.as_str()).map_err(|_| bad("a header's value is not one"))?;
-            headers.append(name.clone(), value);
-        }
-    }
-    *outgoing.uri_mut() =
+/// Writes the request for HTTP/1.1, or for HTTP/2, where the host is a part of the URL; and seals it.
+fn write(outgoing: &Outgoing, shared: bool) -> Result<Request, Failure> {
+    let Outgoing { target, headers, seal, body, .. } = outgoing;
+    let mut request = hyper::Request::new(Full::new(body.clone()));
+    *request.method_mut() = hyper::Method::POST;
+    *request.uri_mut() =
         if shared { target.absolute().ok_or_else(|| bad("the URL is not one"))? } else { target.path() };
-    Ok(outgoing)
+    let written = request.headers_mut();
+    written.reserve(headers.len() + SEALS);
+    if !shared {
+        written.insert(HOST, target.host_header());
+    }
+    // The later wins where two have one name.
+    for (name, value) in headers {
+        written.insert(name.clone(), value.clone());
+    }
+    if let Some(seal) = seal {
+        seal(written);
+    }
+    Ok(request)
 }
 
 fn bad(words: impl Into<String>) -> Failure {

@@ -6,6 +6,7 @@
 
 use super::Failure;
 use super::connect::{Opened, Stream};
+use super::paced::Paced;
 use super::pool::Slot;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -31,6 +32,8 @@ const STREAMS_MAX: usize = 100;
 /// How much of an answer may be on its way before it is read, for one stream and for the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Longest piece of HTTP/2 that is read before those who wait for answers have their turn, in bytes.
+const PIECE_MAX: usize = 32 * 1024;
 /// How long nothing may come over HTTP/2 while an answer is waited for until it is asked whether anybody is there, and
 /// how long that may take.
 const PING_AFTER: Duration = Duration::from_secs(5);
@@ -213,7 +216,7 @@ impl Shared {
             .max_header_list_size(HEAD_MAX)
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_TIME_MAX);
-        let (sender, mut driver) = builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, mut driver) = builder.handshake(TokioIo::new(Paced::new(stream, PIECE_MAX))).await?;
         let taken = Arc::new(AtomicUsize::new(STREAMS_MAX));
         let told = Arc::clone(&taken);
         tasks.spawn(poll_fn(move |cx| {

@@ -12,7 +12,9 @@ mod connection;
 mod dns;
 mod exchange;
 mod failure;
+mod line;
 mod names;
+mod paced;
 mod pool;
 mod progress;
 mod resolve;
@@ -23,6 +25,7 @@ mod wire;
 pub use answer::{Answer, Enough};
 pub use exchange::{ANSWER_READ_MAX, End, Seen, signal};
 pub use failure::Failure;
+pub use line::Party;
 pub use names::SystemResolver;
 pub use progress::{Progress, Stage};
 pub use resolve::{Resolve, ResolveError};
@@ -33,12 +36,13 @@ use crate::guard::Guard;
 use bytes::Bytes;
 use client::Client;
 use connect::Connector;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use pool::Pool;
 use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use surf::http::{Method, headers::HeaderName};
+use surf::http::Method;
 use tls::Tls;
 
 /// Who we are to receivers.
@@ -96,13 +100,20 @@ impl Default for Parts {
     }
 }
 
+/// What is still to be written into the head of a request when it is about to be sent, for each try anew: a signature,
+/// which tells the time of the sending and not of a wait before it.
+pub type Seal = Box<dyn Fn(&mut HeaderMap) + Send + Sync>;
+
 /// What is sent: the body is shared, not copied.
-#[derive(Clone)]
 pub struct Outgoing {
     /// To where.
     pub target: Arc<Target>,
-    /// Beside those that HTTP itself needs; ASCII without control characters.
-    pub headers: Vec<(HeaderName, String)>,
+    /// On whose behalf.
+    pub party: Party,
+    /// Beside those that HTTP itself needs; of two with one name the later counts.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What comes to the headers last of all; none: nothing.
+    pub seal: Option<Seal>,
     /// The body.
     pub body: Bytes,
     /// Where the exchange notes how far it has come.
@@ -116,14 +127,6 @@ impl fmt::Debug for Outgoing {
         let mut shown = f.debug_struct("Outgoing");
         shown.field("target", &self.target).field("headers", &names).finish_non_exhaustive()
     }
-}
-
-/// What a request carries past surf, whose own body would be copied and sniffed.
-#[derive(Debug)]
-struct Carried {
-    target: Arc<Target>,
-    body: Bytes,
-    progress: Progress,
 }
 
 impl Http {
@@ -154,12 +157,10 @@ impl Http {
     /// [`Failure`] says how far it came.
     pub async fn post(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
         let mut request = surf::Request::new(Method::Post, outgoing.target.url().clone());
-        for (name, value) in outgoing.headers {
-            request.insert_header(name, value);
-        }
-        request.set_ext(Carried { target: outgoing.target, body: outgoing.body, progress: outgoing.progress });
+        // Past surf, whose own headers and body would be copied and sniffed.
+        request.set_ext(outgoing);
         match self.front.send(request).await {
-            Ok(response) => Answer::new(response),
+            Ok(response) => Answer::of(response),
             Err(error) => Err(Failure::of(error)),
         }
     }

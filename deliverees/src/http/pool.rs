@@ -6,21 +6,24 @@
 
 use super::Bounds;
 use super::connection::{Connection, One, Shared};
+use super::line::{Line, Party};
 use super::target::Origin;
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a dial waits for the one before it to the same place, which may end in a connection for both.
 const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long a request may wait for a connection, whatever its timeout: it was signed before, and receivers take a
-/// signature for some minutes only.
+/// How long a request may wait for a connection, whatever its timeout: from then on it is better off in the schedule.
 const QUEUE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Which part of the places at one receiver is for parties that hold less than that part of them: a flood of requests that
+/// are answered late would else have all of them whenever nobody else happens to ask.
+const RESERVE: usize = 8;
 
 /// The connections that are kept. Cheap to clone; clones are the same pool.
 #[derive(Clone)]
@@ -55,10 +58,9 @@ struct Idle<C> {
 struct Room {
     open: AtomicUsize,
     open_max: usize,
-    freed: Notify,
-    // Who waits stands in line, so that nobody who comes later goes first; only the first of them looks.
-    waiting: AtomicUsize,
-    line: Turn<()>,
+    line: Line,
+    // How many requests are on their way.
+    used: AtomicUsize,
     // What it speaks over TLS, once that is known.
     speaks: AtomicU8,
     turn: Arc<Turn<()>>,
@@ -74,14 +76,27 @@ pub(super) struct Slot(Arc<Room>);
 impl Slot {
     /// Something that somebody may wait for has become free.
     pub(super) fn freed(&self) {
-        self.0.freed.notify_one();
+        self.0.line.call();
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
         self.freed();
+    }
+}
+
+/// A place that a party holds: room for one request.
+pub(super) struct Held {
+    party: Party,
+    room: Arc<Room>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.party.release();
+        self.room.used.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -94,30 +109,14 @@ pub(super) enum Way {
 }
 
 /// What whoever looks for a way may do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum May {
+#[derive(Clone, Copy)]
+enum May<'a> {
     /// Anything, once nobody waits.
-    Newcomer,
-    /// Anything: it is the first of those who wait.
-    First,
+    Newcomer(&'a Party),
+    /// Anything: it stands in line, and it is its turn.
+    Called(&'a Party),
     /// Take what is kept: it has leave to dial already.
     NotDial,
-}
-
-/// One who stands in line.
-struct Waiting<'a>(&'a Room);
-
-impl<'a> Waiting<'a> {
-    fn new(room: &'a Room) -> Self {
-        room.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(room)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Leave to open a connection.
@@ -132,29 +131,27 @@ impl Pool {
         Self { all: Arc::new(All { bounds, state: Mutex::default() }) }
     }
 
-    /// A connection that still stands, or leave to open one; waits where as many are open as may be.
+    /// A connection that still stands, or leave to open one, and the place that `party` holds with it; waits where as
+    /// many are open as may be.
     ///
     /// # Errors
     /// How long it waited in vain.
-    pub(super) async fn way(&self, origin: &Origin) -> Result<Way, Duration> {
-        let room = match self.try_way(origin, May::Newcomer) {
-            (Some(way), _) => return Ok(way),
+    pub(super) async fn way(&self, origin: &Origin, party: &Party) -> Result<(Way, Held), Duration> {
+        let room = match self.try_way(origin, May::Newcomer(party)) {
+            (Some(way), room) => return Ok((way, room.held(party))),
             (None, room) => room,
         };
-        timeout(QUEUE_TIME_MAX, self.in_line(origin, &room)).await.map_err(|_| QUEUE_TIME_MAX)
+        timeout(QUEUE_TIME_MAX, self.in_line(origin, &room, party)).await.map_err(|_| QUEUE_TIME_MAX)
     }
 
-    async fn in_line(&self, origin: &Origin, room: &Room) -> Way {
-        let _waiting = Waiting::new(room);
-        let _first = room.line.lock().await;
+    async fn in_line(&self, origin: &Origin, room: &Arc<Room>, party: &Party) -> (Way, Held) {
+        let mut standing = room.line.join(party);
         loop {
-            let mut freed = pin!(room.freed.notified());
-            // From here on nothing that becomes free is missed.
-            freed.as_mut().enable();
-            if let (Some(way), _) = self.try_way(origin, May::First) {
-                return way;
+            standing.called().await;
+            if let (Some(way), room) = self.try_way(origin, May::Called(party)) {
+                return (way, room.held(party));
             }
-            freed.await;
+            standing.again();
         }
     }
 
@@ -175,32 +172,38 @@ impl Pool {
         }
     }
 
-    fn try_way(&self, origin: &Origin, may: May) -> (Option<Way>, Arc<Room>) {
+    fn try_way(&self, origin: &Origin, may: May<'_>) -> (Option<Way>, Arc<Room>) {
+        let dial = |room: &Arc<Room>| match may {
+            May::NotDial => None,
+            May::Newcomer(_) | May::Called(_) => room.slot().map(|slot| Way::Dial(Dial { slot, turn: None })),
+        };
         loop {
             let (mut one, room) = {
                 let mut state = self.all.lock();
                 let State { places, kept, .. } = &mut *state;
                 let Some(place) = places.get_mut(origin) else { break };
-                if may == May::Newcomer && place.room.waiting.load(Ordering::Relaxed) > 0 {
-                    return (None, Arc::clone(&place.room));
+                let room = Arc::clone(&place.room);
+                if matches!(may, May::Newcomer(_)) && room.line.is_used() {
+                    return (None, room);
                 }
                 if let Some(share) = place.share(kept) {
-                    return (Some(Way::Kept(Connection::Share(share))), Arc::clone(&place.room));
+                    return (Some(Way::Kept(Connection::Share(share))), room);
                 }
-                let Some(idle) = place.idle.pop() else {
-                    let slot = if may == May::NotDial { None } else { place.room.slot() };
-                    return (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), Arc::clone(&place.room));
-                };
+                if let May::Newcomer(party) | May::Called(party) = may
+                    && !room.is_for(party)
+                {
+                    return (None, room);
+                }
+                let Some(idle) = place.idle.pop() else { return (dial(&room), room) };
                 *kept -= 1;
-                (idle, Arc::clone(&place.room))
+                (idle, room)
             };
             if one.since.elapsed() < self.all.bounds.idle_time_max && one.connection.is_ready() {
                 return (Some(Way::Kept(Connection::One(one.connection))), room);
             }
         }
         let room = self.place(origin);
-        let slot = if may == May::NotDial { None } else { room.slot() };
-        (slot.map(|slot| Way::Dial(Dial { slot, turn: None })), room)
+        (dial(&room), room)
     }
 
     /// The room of a place that is perhaps not known yet.
@@ -224,7 +227,7 @@ impl Pool {
             if let Some(shared) = shared.filter(|_| *kept < self.all.bounds.idle_max) {
                 *kept += 1;
                 place.shared.push(Idle { connection: Arc::clone(shared), since: Instant::now() });
-                place.room.freed.notify_waiters();
+                place.room.line.call();
             }
         }
         drop(dial);
@@ -244,7 +247,7 @@ impl Pool {
         if *kept < bounds.idle_max && place.idle.len() < bounds.idle_per_host_max {
             *kept += 1;
             place.idle.push(Idle { connection, since: Instant::now() });
-            place.room.freed.notify_one();
+            place.room.line.call();
         }
     }
 }
@@ -261,9 +264,8 @@ impl Place {
         let room = Room {
             open: AtomicUsize::new(0),
             open_max,
-            freed: Notify::new(),
-            waiting: AtomicUsize::new(0),
-            line: Turn::new(()),
+            line: Line::default(),
+            used: AtomicUsize::new(0),
             speaks: AtomicU8::new(UNKNOWN),
             turn: Arc::default(),
         };
@@ -303,9 +305,25 @@ impl Place {
 }
 
 impl Room {
+    /// Takes note that a party has a place.
+    fn held(self: Arc<Self>, party: &Party) -> Held {
+        party.hold();
+        self.used.fetch_add(1, Ordering::SeqCst);
+        Held { party: party.clone(), room: self }
+    }
+
+    /// Whether what is free is for this party.
+    fn is_for(&self, party: &Party) -> bool {
+        let reserve = self.open_max / RESERVE;
+        // Over HTTP/2 there are a hundred times as many places.
+        self.speaks.load(Ordering::Relaxed) == HTTP_2
+            || self.used.load(Ordering::SeqCst) < self.open_max - reserve
+            || party.held() < reserve
+    }
+
     fn slot(self: &Arc<Self>) -> Option<Slot> {
         let opened =
-            self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < self.open_max).then_some(n + 1));
+            self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < self.open_max).then_some(n + 1));
         opened.ok().map(|_| Slot(Arc::clone(self)))
     }
 }
@@ -337,44 +355,4 @@ async fn sweep(pool: Weak<All>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::Target;
-    use futures_util::FutureExt as _;
-
-    fn of(url: &str, open_per_host_max: usize) -> (Pool, Target) {
-        (Pool::new(Bounds { open_per_host_max, ..Bounds::default() }), Target::parse(url).unwrap())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_goes_before_who_comes_later_and_not_for_ever() {
-        let (pool, target) = of("http://a.example/", 1);
-        let Ok(Way::Dial(open)) = pool.way(target.origin()).await else { panic!("no room") };
-        let (mut first, mut second) = (pin!(pool.way(target.origin())), pin!(pool.way(target.origin())));
-        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        drop(open);
-        let mut newcomer = pin!(pool.way(target.origin()));
-        assert!(newcomer.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        let Some(Ok(Way::Dial(_open))) = first.now_or_never() else { panic!("the first did not go first") };
-        assert_eq!(second.await.err(), Some(QUEUE_TIME_MAX));
-        assert_eq!(newcomer.await.err(), Some(QUEUE_TIME_MAX));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_goes_in_turn_once_it_is_known_that_nothing_can_be_shared() {
-        let (pool, target) = of("https://a.example/", 9);
-        let origin = target.origin();
-        let dial = async || match pool.way(origin).await {
-            Ok(Way::Dial(dial)) => dial,
-            _ => panic!("no room"),
-        };
-        let Way::Dial(first) = pool.in_turn(origin, dial().await).await else { panic!("nothing is kept") };
-        assert!(first.turn.is_some());
-        let mut second = pin!(pool.in_turn(origin, dial().await));
-        assert!(second.as_mut().now_or_never().is_none());
-        let (_slot, turn) = first.into_parts();
-        pool.opened(origin, None, turn);
-        let Way::Dial(second) = second.await else { panic!("nothing is kept") };
-        assert!(second.turn.is_none());
-    }
-}
+mod tests;

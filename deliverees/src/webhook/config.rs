@@ -8,13 +8,13 @@ use crate::endpoint::{WrittenWire, headers, shown_headers, shown_wire, target, t
 use crate::guard::Guard;
 use crate::http::Target;
 use crate::options::{Keys, Options, Problem, Span, read};
+use hyper::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use surf::http::headers::HeaderName as Name;
 
 /// The keys of a webhook, and which of them hide their values.
 pub const KEYS: Keys = Keys {
@@ -93,7 +93,7 @@ pub struct WebhookOptions {
 pub struct Webhook {
     pub(super) target: Arc<Target>,
     pub(super) keyring: Keyring,
-    pub(super) headers: Vec<(Name, String)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) authorization: Option<Authorization>,
     pub(super) format: Format,
     pub(super) timeout: Duration,
@@ -233,7 +233,7 @@ fn own_headers(
     written: &BTreeMap<String, String>,
     prefixes: &[String],
     problems: &mut Vec<Problem>,
-) -> Vec<(Name, String)> {
+) -> Vec<(HeaderName, HeaderValue)> {
     let ours = |name: &str| {
         let name = name.to_ascii_lowercase();
         RESERVED_PREFIXES.into_iter().chain(prefixes.iter().map(String::as_str)).any(|p| name.starts_with(p))

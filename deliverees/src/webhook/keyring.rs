@@ -3,9 +3,9 @@
 //! Pure: the time is an argument, asked for at each attempt, so that a secret stops by itself where its time is over.
 
 use super::sign::Secret;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use posthaste_events::Timestamp;
 use std::collections::BTreeSet;
-use surf::http::headers::HeaderName;
 
 /// A way to sign that receivers know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,41 +62,39 @@ pub(super) struct Keyring {
     held: Vec<Held>,
     schemes: BTreeSet<Scheme>,
     names: Vec<Names>,
-    github: HeaderName,
-    orchest: HeaderName,
 }
 
 impl Keyring {
-    /// Signs by these schemes with these secrets; the id and the time go out under each of the prefixes.
+    /// Signs by these schemes with these secrets; the id and the time go out under each of the prefixes, of which one that
+    /// is no beginning of a header was told as a problem before.
     pub(super) fn new(held: Vec<Held>, schemes: BTreeSet<Scheme>, prefixes: &[String]) -> Self {
-        let named = |prefix: &String| Names {
-            id: format!("{prefix}id").as_str().into(),
-            timestamp: format!("{prefix}timestamp").as_str().into(),
-            signature: format!("{prefix}signature").as_str().into(),
+        let named = |prefix: &String| {
+            let name = |end: &str| HeaderName::try_from(format!("{prefix}{end}")).ok();
+            Some(Names { id: name("id")?, timestamp: name("timestamp")?, signature: name("signature")? })
         };
-        Self {
-            held,
-            schemes,
-            names: prefixes.iter().map(named).collect(),
-            github: "x-hub-signature-256".into(),
-            orchest: "x-hub-signature".into(),
-        }
+        Self { held, schemes, names: prefixes.iter().filter_map(named).collect() }
     }
 
-    /// Adds id, time and signatures of a message that is sent `now` with exactly this body.
-    pub(super) fn sign(&self, id: &str, now: Timestamp, body: &[u8], headers: &mut Vec<(HeaderName, String)>) {
+    /// Sets id, time and signatures of a message that is sent `now` with exactly this body; `id` is visible ASCII.
+    pub(super) fn sign(&self, id: &str, now: Timestamp, body: &[u8], headers: &mut HeaderMap) {
         let at = now.seconds().to_string();
         let live = || self.held.iter().filter(|held| held.until.is_none_or(|until| now < until)).map(|h| &h.secret);
-        let signature = if self.schemes.contains(&Scheme::Standard) {
-            live().filter_map(|secret| secret.v1(id, &at, body)).collect::<Vec<_>>().join(" ")
-        } else {
-            String::new()
-        };
+        let mut signature = String::new();
+        if self.schemes.contains(&Scheme::Standard) {
+            for entry in live().filter_map(|secret| secret.v1(id, &at, body)) {
+                if !signature.is_empty() {
+                    signature.push(' ');
+                }
+                signature.push_str(&entry);
+            }
+        }
+        let (id, at) = (visible(id.to_owned()), visible(at));
+        let signature = (!signature.is_empty()).then(|| visible(signature));
         for names in &self.names {
-            headers.push((names.id.clone(), id.to_owned()));
-            headers.push((names.timestamp.clone(), at.clone()));
-            if !signature.is_empty() {
-                headers.push((names.signature.clone(), signature.clone()));
+            headers.insert(names.id.clone(), id.clone());
+            headers.insert(names.timestamp.clone(), at.clone());
+            if let Some(signature) = &signature {
+                headers.insert(names.signature.clone(), signature.clone());
             }
         }
         // Both have room for one signature only: that of the last that still signs. So the receiver has until the end of
@@ -104,12 +102,23 @@ impl Keyring {
         let bare = self.schemes.iter().any(|scheme| *scheme != Scheme::Standard);
         let Some(hex) = live().next_back().filter(|_| bare).map(|secret| secret.hex(body)) else { return };
         if self.schemes.contains(&Scheme::GitHub) {
-            headers.push((self.github.clone(), format!("sha256={hex}")));
+            headers.insert(GITHUB, visible(format!("sha256={hex}")));
         }
         if self.schemes.contains(&Scheme::Orchest) {
-            headers.push((self.orchest.clone(), hex));
+            headers.insert(ORCHEST, visible(hex));
         }
     }
+}
+
+const GITHUB: HeaderName = HeaderName::from_static("x-hub-signature-256");
+const ORCHEST: HeaderName = HeaderName::from_static("x-hub-signature");
+
+#[expect(
+    clippy::expect_used,
+    reason = "ids, times and signatures are letters, digits and signs, which any value may have"
+)]
+fn visible(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("visible ASCII")
 }
 
 #[cfg(test)]
@@ -130,12 +139,10 @@ mod tests {
     }
 
     fn signed(ring: &Keyring, now: i64) -> BTreeMap<String, String> {
-        let mut headers = Vec::new();
+        let mut headers = HeaderMap::new();
         ring.sign("evt_1", at(now), BODY, &mut headers);
-        let count = headers.len();
-        let map: BTreeMap<_, _> = headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
-        assert_eq!(map.len(), count, "a header is there twice");
-        map
+        let read = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        headers.iter().map(read).collect()
     }
 
     fn ring(held: Vec<Held>, schemes: &[Scheme], prefixes: &[&str]) -> Keyring {

@@ -21,6 +21,8 @@ mod hostile;
 #[cfg(test)]
 mod options;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod reaching;
 #[cfg(test)]
 mod receiver;

@@ -117,21 +117,26 @@ pub(crate) async fn speaking_http_2(
     secured(authority.certify(|_| {}).acceptor(&["h2", "http/1.1"]), move |stream, _| {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (answer, count) = (answer.clone(), Arc::clone(&count));
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (answer, count) = (answer.clone(), Arc::clone(&count));
-            async move {
-                let (head, body) = request.into_parts();
-                let Ok(body) = body.collect().await else { return Ok(ok("")) };
-                let request = hyper::Request::from_parts(head, body.to_bytes());
-                Ok::<_, Infallible>(answer(count.fetch_add(1, Ordering::SeqCst), request).await)
-            }
-        });
-        async move {
-            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-        }
+        serve_http_2(stream, move |request| answer(count.fetch_add(1, Ordering::SeqCst), request))
     })
     .await
+}
+
+/// Answers whatever comes on a connection over HTTP/2.
+pub(crate) async fn serve_http_2(
+    stream: Secured,
+    answer: impl Fn(hyper::Request<Bytes>) -> BoxFuture<'static, Answer> + Clone + Send + Sync + 'static,
+) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = answer.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let Ok(body) = body.collect().await else { return Ok(ok("")) };
+            Ok::<_, Infallible>(answer(hyper::Request::from_parts(head, body.to_bytes())).await)
+        }
+    });
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// Frame types and flags of RFC 9113 section 6.

@@ -1,7 +1,9 @@
 //! The subscriptions that take new events, found by what they ask for, so that thousands cost a record nothing that are for
 //! another tenant, another kind of events or another entity.
 //!
-//! An index gives candidates, never fewer than want the event; each of them is then asked, as without an index.
+//! An index gives candidates, never fewer than want the event; each of them is then asked, as without an index. A change
+//! of a few makes a small second index of what changed, beside a shared one of all the others, so that it costs nothing
+//! that goes by how many there are; now and then the two are made one.
 
 use super::{Selector, Target, is_owed};
 use crate::filter::Subject;
@@ -9,12 +11,27 @@ use crate::payload::Payloads;
 use crate::{Facts, SubscriptionId};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-/// The subscriptions that take new events. Made once for a set of them; matching reads it only.
+/// How much may have changed before one index is made of all: targets beside it, and subscriptions that it has no more.
+const CHANGED_MAX: usize = 256;
+
+/// The subscriptions that take new events. Matching reads it only; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
+    /// Most of them.
+    settled: Arc<Index>,
+    /// Those of whom `settled` is not true any more, ascending.
+    outdated: Vec<SubscriptionId>,
+    /// What is true of them, where they ask for anything, and of those that came since.
+    changed: Arc<Index>,
+}
+
+/// Targets, and where to find them.
+#[derive(Debug, Default)]
+struct Index {
     /// By number, ascending; of one with several selectors, one behind the other.
-    all: Vec<Target>,
+    all: Vec<Arc<Target>>,
     /// Those that take the events of every tenant.
     any: Group,
     by_tenant: HashMap<String, Group>,
@@ -42,54 +59,102 @@ struct Bucket {
 }
 
 impl From<Vec<Target>> for Targets {
-    fn from(mut all: Vec<Target>) -> Self {
-        // Stable: the selectors of one are asked in their order.
-        all.sort_by_key(|target| target.id);
-        let mut targets = Self { all: Vec::new(), ..Self::default() };
-        for (place, target) in (0..).zip(&all) {
-            let group = match &target.selector.tenant {
-                Some(tenant) => targets.by_tenant.entry(tenant.clone()).or_default(),
-                None => &mut targets.any,
-            };
-            group.put(place, &target.selector);
-        }
-        targets.all = all;
-        targets
+    fn from(all: Vec<Target>) -> Self {
+        let settled = Index::of(all.into_iter().map(Arc::new).collect());
+        Self { settled: Arc::new(settled), ..Self::default() }
     }
 }
 
 /// What they were made of is all that they are.
 impl PartialEq for Targets {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all
+        self.all() == other.all()
     }
 }
 
 impl Targets {
+    /// These with a few changed: `those` ask for `now` and nothing else from now on, which is nothing where it has none of
+    /// theirs. What `now` has of others is ignored.
+    ///
+    /// It costs what goes by the changes, and by how many there are only once in some hundred changes.
+    #[must_use]
+    pub fn amended(&self, those: &[SubscriptionId], now: Vec<Target>) -> Self {
+        let mut outdated = self.outdated.clone();
+        outdated.extend(those);
+        outdated.sort_unstable();
+        outdated.dedup();
+        let kept = self.changed.all.iter().filter(|target| !those.contains(&target.id)).cloned();
+        let new = now.into_iter().filter(|target| those.contains(&target.id)).map(Arc::new);
+        let changed: Vec<_> = kept.chain(new).collect();
+        if outdated.len().max(changed.len()) <= CHANGED_MAX {
+            return Self { settled: Arc::clone(&self.settled), outdated, changed: Arc::new(Index::of(changed)) };
+        }
+        let settled = self.settled.all.iter().filter(|target| outdated.binary_search(&target.id).is_err()).cloned();
+        Self { settled: Arc::new(Index::of(settled.chain(changed).collect())), ..Self::default() }
+    }
+
     /// Every subscription that an event is owed to, ascending.
     #[must_use]
     pub fn owed(&self, facts: &Facts, data: &Value, payloads: &Payloads) -> Vec<SubscriptionId> {
         let subject = Subject::new(facts, data);
-        let mut candidates = Vec::new();
-        self.any.candidates(facts, data, &mut candidates);
-        if let Some(group) = facts.tenant.as_ref().and_then(|tenant| self.by_tenant.get(tenant)) {
-            group.candidates(facts, data, &mut candidates);
-        }
-        // Several patterns of one can fit. In their order, since filters share what work one event may cost.
-        candidates.sort_unstable();
-        candidates.dedup();
-        let places = candidates.into_iter().filter_map(|place| self.all.get(place as usize));
-        let mut ids: Vec<_> = places.filter(|t| is_owed(t, &subject, payloads)).map(|t| t.id).collect();
+        let mut candidates = self.settled.candidates(facts, data);
+        candidates.retain(|target| self.is_settled(target.id));
+        candidates.extend(self.changed.candidates(facts, data));
+        // In their order, since filters share what work one event may cost. Stable: the selectors of one are asked in theirs.
+        candidates.sort_by_key(|target| target.id);
+        let owed = candidates.into_iter().filter(|target| is_owed(target, &subject, payloads));
+        let mut ids: Vec<_> = owed.map(|target| target.id).collect();
         ids.dedup();
         ids
     }
 
     /// What one subscription asks for: several are OR-ed; none where it takes no new events.
     #[must_use]
-    pub fn of(&self, id: SubscriptionId) -> &[Target] {
-        let first = self.all.partition_point(|target| target.id < id);
-        let end = self.all.partition_point(|target| target.id <= id);
-        self.all.get(first..end).unwrap_or_default()
+    pub fn of(&self, id: SubscriptionId) -> &[Arc<Target>] {
+        let index = if self.is_settled(id) { &self.settled } else { &self.changed };
+        let first = index.all.partition_point(|target| target.id < id);
+        let end = index.all.partition_point(|target| target.id <= id);
+        index.all.get(first..end).unwrap_or_default()
+    }
+
+    fn is_settled(&self, id: SubscriptionId) -> bool {
+        self.outdated.binary_search(&id).is_err()
+    }
+
+    fn all(&self) -> Vec<&Target> {
+        let settled = self.settled.all.iter().filter(|target| self.is_settled(target.id));
+        let mut all: Vec<&Target> = settled.chain(&self.changed.all).map(|target| &**target).collect();
+        all.sort_by_key(|target| target.id);
+        all
+    }
+}
+
+impl Index {
+    fn of(mut all: Vec<Arc<Target>>) -> Self {
+        // Stable: the selectors of one are asked in their order.
+        all.sort_by_key(|target| target.id);
+        let mut index = Self::default();
+        for (place, target) in (0..).zip(&all) {
+            let group = match &target.selector.tenant {
+                Some(tenant) => index.by_tenant.entry(tenant.clone()).or_default(),
+                None => &mut index.any,
+            };
+            group.put(place, &target.selector);
+        }
+        Self { all, ..index }
+    }
+
+    /// Those that may want an event, each once, in order.
+    fn candidates(&self, facts: &Facts, data: &Value) -> Vec<&Target> {
+        let mut places = Vec::new();
+        self.any.candidates(facts, data, &mut places);
+        if let Some(group) = facts.tenant.as_ref().and_then(|tenant| self.by_tenant.get(tenant)) {
+            group.candidates(facts, data, &mut places);
+        }
+        // Several patterns of one can fit.
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| Some(&**self.all.get(place as usize)?)).collect()
     }
 }
 
@@ -188,7 +253,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_index_finds_exactly_what_asking_each_finds(
-            all in proptest::collection::vec(target(), 0..40), at in 0..TYPES.len(), tenant in tenant(),
+            all in proptest::collection::vec(target(), 0..40), changes in proptest::collection::vec(change(), 0..6),
+            at in 0..TYPES.len(), tenant in tenant(),
             s in value(), inner in value(), told in any::<bool>(), measured in any::<bool>(),
         ) {
             let facts = Facts {
@@ -202,12 +268,51 @@ mod tests {
             let data = json!({"s": s, "o": {"s": inner}});
             let telemetry = Telemetry { at: Timestamp::from_millis(0), body: "{}".into() };
             let payloads = Payloads::built(told.then(|| "{}".into()), Some(&telemetry).filter(|_| measured));
-            let targets = Targets::from(all.clone());
-            prop_assert_eq!(targets.owed(&facts, &data, &payloads), owed(&all, &facts, &data, &payloads));
-            for id in (0..13).map(SubscriptionId) {
-                let of: Vec<_> = all.iter().filter(|target| target.id == id).cloned().collect();
-                prop_assert_eq!(targets.of(id), of);
+            let (mut all, mut targets) = (all.clone(), Targets::from(all));
+            for (those, now) in std::iter::once((Vec::new(), Vec::new())).chain(changes) {
+                targets = targets.amended(&those, now.clone());
+                all.retain(|target| !those.contains(&target.id));
+                all.extend(now.into_iter().filter(|target| those.contains(&target.id)));
+                prop_assert_eq!(targets.owed(&facts, &data, &payloads), owed(&all, &facts, &data, &payloads));
+                for id in (0..13).map(SubscriptionId) {
+                    let of: Vec<_> = all.iter().filter(|target| target.id == id).collect();
+                    let found: Vec<_> = targets.of(id).iter().map(|target| &**target).collect();
+                    prop_assert_eq!(found, of);
+                }
+                prop_assert_eq!(&targets, &Targets::from(all.clone()));
             }
         }
+    }
+
+    /// Some subscriptions, and what they ask for from then on: of many at times, so that one index is made of all.
+    fn change() -> impl Strategy<Value = (Vec<SubscriptionId>, Vec<Target>)> {
+        let those = proptest::collection::vec((0_u32..12).prop_map(SubscriptionId), 0..4);
+        let now = proptest::collection::vec(target(), 0..20);
+        let many = prop_oneof![5 => Just(1), 1 => Just(CHANGED_MAX / 4)];
+        (those, now, many).prop_map(|(those, now, times)| {
+            let many = now.iter().flat_map(|target| std::iter::repeat_n(target, times)).cloned().collect();
+            (those, many)
+        })
+    }
+
+    #[test]
+    fn a_change_of_one_among_ten_thousand_leaves_what_was_made_for_the_others() {
+        let of = |id: u32, tenant: &str| Target {
+            id: SubscriptionId(id),
+            selector: Selector { tenant: Some(tenant.to_owned()), ..Selector::default() },
+            takes: Takes::Notification,
+        };
+        let first = Targets::from((0..10_000).map(|id| of(id, "acme")).collect::<Vec<_>>());
+        let mut targets = first.clone();
+        let mut made_anew = 0;
+        for id in 0..1_000 {
+            let before = Arc::clone(&targets.settled);
+            targets = targets.amended(&[SubscriptionId(id)], vec![of(id, "other")]);
+            made_anew += usize::from(!Arc::ptr_eq(&before, &targets.settled));
+            assert!(targets.changed.all.len().max(targets.outdated.len()) <= CHANGED_MAX);
+        }
+        assert_eq!(made_anew, 1_000 / CHANGED_MAX);
+        assert_eq!(targets.of(SubscriptionId(999))[0].selector.tenant.as_deref(), Some("other"));
+        assert_eq!(first.of(SubscriptionId(999))[0].selector.tenant.as_deref(), Some("acme"));
     }
 }

@@ -9,11 +9,12 @@ use super::{LeaseKey, Noted, Part, Progress};
 use crate::Standing;
 use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What one subscription is owed, and whether it takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Account {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// When it left the configuration; `None` while it stands there.
     pub(crate) unlisted_since: Option<u64>,
     pub(crate) standing: Standing,
@@ -63,9 +64,9 @@ pub(crate) enum Place {
 }
 
 impl Account {
-    pub(crate) fn new(name: String, backlog_max: u64) -> Self {
+    pub(crate) fn new(name: impl Into<Arc<str>>, backlog_max: u64) -> Self {
         Self {
-            name,
+            name: name.into(),
             unlisted_since: None,
             standing: Standing::Active,
             backlog_max,
@@ -129,6 +130,11 @@ impl Account {
         if let Some(order) = &mut self.order {
             order.put_back(sequence, line, &self.waiting);
         }
+    }
+
+    /// Whether a subscription of its name is this one: not where it was deleted and is gone.
+    pub(crate) const fn holds_its_name(&self) -> bool {
+        !self.deleted || self.unlisted_since.is_none()
     }
 
     /// Whether it takes deliveries.
@@ -263,6 +269,9 @@ impl Account {
 
     /// Adds the sequences between two, both included, of which it is owed something.
     pub(crate) fn add_owed_within(&self, first: u64, last: u64, owed: &mut RoaringTreemap) {
+        if self.owed() == 0 {
+            return;
+        }
         owed.extend(self.waiting.range(first..=last).map(|(sequence, _)| *sequence));
         owed.extend(self.leased.keys().copied().filter(|sequence| (first..=last).contains(sequence)));
         let mut fresh = self.fresh.iter();
@@ -277,7 +286,7 @@ mod tests {
 
     #[test]
     fn due_retries_are_taken_by_neighbourhood_however_their_times_are_mixed() {
-        let mut account = Account::new("a".into(), 1_000_000);
+        let mut account = Account::new("a", 1_000_000);
         let waiting = |due| Waiting { due, progress: Progress::default() };
         for sequence in 0..10_000_u64 {
             // Every hundredth is due later; the others became due in a mixed order, the first of all in the middle.

@@ -6,6 +6,7 @@
 
 mod account;
 mod held;
+mod names;
 mod noted;
 mod order;
 mod part;
@@ -17,9 +18,11 @@ pub(crate) use held::Held;
 pub(crate) use noted::Noted;
 pub(crate) use order::{LEARNT_MAX, line_of};
 pub(crate) use part::Part;
+pub(crate) use roll::Enrolled;
 pub(crate) use snapshot::{bitmap, read_bitmap};
 
 use crate::{DELETED, Epoch, LeaseId, Standing, Wish};
+use names::Names;
 use order::Line;
 use posthaste_events::{State, SubscriptionId};
 use roaring::RoaringTreemap;
@@ -73,22 +76,6 @@ pub(crate) enum Stand {
     Settled,
 }
 
-/// How an account stood that an enrolment may change.
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    unlisted_since: Option<u64>,
-    backlog_max: u64,
-    ordered: bool,
-    deleted: bool,
-}
-
-/// Which subscriptions were listed, and in which epoch.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    epoch: Epoch,
-    listed: HashMap<SubscriptionId, Listed>,
-}
-
 /// What is owed to whom.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Ledger {
@@ -96,6 +83,7 @@ pub(crate) struct Ledger {
     /// The highest epoch that was ever started; above `epoch` after an enrolment was undone.
     last_epoch: Epoch,
     accounts: BTreeMap<SubscriptionId, Account>,
+    names: Names,
     /// Never falls, also when the account with the highest number goes.
     next_subscription: u32,
     leases: HashMap<LeaseKey, Lease>,
@@ -145,8 +133,12 @@ impl Ledger {
     /// Puts an account as it was written, with what it is owed in this ledger kept.
     pub(crate) fn restore(&mut self, id: SubscriptionId, written: Account) {
         self.next_subscription = self.next_subscription.max(id.0.saturating_add(1));
-        let account = self.accounts.entry(id).or_insert_with(|| Account::new(String::new(), 0));
-        account.name = written.name;
+        let account = self.accounts.entry(id).or_insert_with(|| Account::new("", 0));
+        if account.name != written.name {
+            self.names.remove(&account.name, id);
+            account.name = written.name;
+        }
+        self.names.add(&account.name, id);
         account.unlisted_since = written.unlisted_since;
         account.standing = written.standing;
         account.backlog_max = written.backlog_max;
@@ -406,17 +398,14 @@ impl Ledger {
     /// account changed.
     pub(crate) fn mark_deleted(&mut self, names: &HashMap<String, bool>) -> Vec<SubscriptionId> {
         let mut marked = Vec::new();
-        // Whether any change is of use to an account that is deleted, and to one that is not.
-        let of_use = [true, false].map(|deleted| names.values().any(|d| *d == deleted));
-        for (id, account) in &mut self.accounts {
-            if !of_use[usize::from(account.deleted)] {
-                continue;
-            }
-            let Some(deleted) = names.get(&account.name).copied().filter(|d| *d != account.deleted) else { continue };
-            // One that is gone stays deleted: what is made anew is another.
-            if deleted || account.unlisted_since.is_none() {
-                account.deleted = deleted;
-                marked.push(*id);
+        for (name, deleted) in names {
+            for id in self.names.of(name) {
+                let Some(account) = self.accounts.get_mut(id).filter(|a| a.deleted != *deleted) else { continue };
+                // One that is gone stays deleted: what is made anew is another.
+                if *deleted || account.unlisted_since.is_none() {
+                    account.deleted = *deleted;
+                    marked.push(*id);
+                }
             }
         }
         marked
@@ -431,7 +420,13 @@ impl Ledger {
         let gone = |a: &Account| a.unlisted_since.is_some_and(|since| over(a, since));
         let under_way: BTreeSet<SubscriptionId> = self.cancelled.keys().map(|(id, _)| *id).collect();
         let before = self.accounts.len();
-        self.accounts.retain(|id, account| account.owed() > 0 || under_way.contains(id) || !gone(account));
+        self.accounts.retain(|id, account| {
+            let stays = account.owed() > 0 || under_way.contains(id) || !gone(account);
+            if !stays {
+                self.names.remove(&account.name, *id);
+            }
+            stays
+        });
         before - self.accounts.len()
     }
 

@@ -135,14 +135,14 @@ impl Shared {
 impl Outbox for MemoryOutbox {
     fn amend(&self, changes: Vec<Amend>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
-            due.extend(inner.ledger.amend(&changes, shared.time.now()));
+            due.extend(inner.ledger.amend(&changes, shared.time.now()).changed);
             Ok(inner.ledger.roll_of(&changes, shared.time.now()))
         })
     }
 
     fn enroll(&self, wanted: Vec<Enrolment>) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(move |shared, inner, due| {
-            due.extend(inner.ledger.enroll(&wanted, shared.time.now()));
+            due.extend(inner.ledger.enroll(wanted, shared.time.now()).changed);
             Ok(inner.ledger.roll(shared.time.now()))
         })
     }
@@ -346,6 +346,10 @@ impl Outbox for MemoryOutbox {
 
     fn roll(&self) -> BoxFuture<Result<Roll, StoreError>> {
         self.run(|shared, inner, _| Ok(inner.ledger.roll(shared.time.now())))
+    }
+
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        self.run(|_, inner, _| Ok(inner.ledger.owing()))
     }
 
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {

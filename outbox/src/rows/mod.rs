@@ -9,7 +9,8 @@
 //! D seq sub         a delivery that the event's row does not name: a replay made it
 //! Q id change       a change of a replay; the highest counts
 //! R id              a copy of what is known of a replay, at the head of a generation
-//! S sub             a subscription
+//! T number          many subscriptions, at the head of a generation
+//! S sub             a subscription that changed since
 //! M                 epoch and time, at the head of a generation
 //! ```
 //!
@@ -37,11 +38,13 @@ use std::time::Duration;
 
 mod entry;
 mod event;
+mod pack;
 mod replay;
 mod subscription;
 
 pub(crate) use entry::{read_entry, write_entries, write_entry};
 pub(crate) use event::{Born, EventHead, Get, read_event, read_event_facts, read_event_head, write_event};
+pub(crate) use pack::{Pack, read_pack, write_packs};
 pub(crate) use replay::{ReplayV1, read_replay, write_adoption, write_replay};
 pub(crate) use subscription::{SubscriptionV1, SubscriptionV2, read_subscription, write_subscription};
 
@@ -61,6 +64,7 @@ pub(crate) enum Kind {
     ReplayChange = b'Q',
     Replay = b'R',
     Subscription = b'S',
+    Pack = b'T',
     Head = b'M',
 }
 
@@ -152,6 +156,12 @@ fn unknown(key: &[u8], version: u8) -> DiskError {
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     // Writing plain structs into memory has no way to fail.
     bincode::DefaultOptions::new().serialize(value).unwrap_or_default()
+}
+
+/// How long a struct of the disk is in bytes.
+fn encoded_len<T: Serialize>(value: &T) -> u64 {
+    // As above.
+    bincode::DefaultOptions::new().serialized_size(value).unwrap_or(0)
 }
 
 /// A struct of the disk.

@@ -43,7 +43,7 @@ pub(crate) struct SubscriptionV2 {
 impl From<&Account> for SubscriptionV2 {
     fn from(account: &Account) -> Self {
         let first = SubscriptionV1 {
-            name: account.name.clone(),
+            name: account.name.to_string(),
             unlisted_since: account.unlisted_since,
             standing: match &account.standing {
                 Standing::Active => StandingV1::Active,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_subscription_comes_back_as_it_was() {
-        let mut account = Account::new("orders".into(), 77);
+        let mut account = Account::new("orders", 77);
         account.unlisted_since = Some(5);
         account.standing = Standing::Disabled("410".into());
         account.noted = Noted { failing_since: Some(3), failures: 12, held_until: 99, open_until: Some(100) };
@@ -125,7 +125,7 @@ mod tests {
         let key = subscription_key(SubscriptionId(9));
         let sealed = envelope::seal(&key, Kind::Subscription as u8, 1, &encode(&first));
         let (_, account) = read_subscription(&key, &sealed).unwrap();
-        let mut expected = Account::new("orders".into(), 77);
+        let mut expected = Account::new("orders", 77);
         (expected.standing, expected.last_owed) = (Standing::Paused, u64::MAX);
         assert_eq!(account, expected);
     }

@@ -6,15 +6,12 @@
 use super::Store;
 use super::reading::told;
 use crate::disk::DiskError;
-use crate::ledger::{LEARNT_MAX, Ledger, Listing, Part, Place, Progress, Stand, Taken, line_of};
+use crate::ledger::{LEARNT_MAX, Part, Place, Progress, Stand, Taken, line_of};
 use crate::query::EventRow;
 use crate::steps;
 use crate::story::{self, Entry, UNLISTED};
 use crate::time::{millis, millis_up};
-use crate::{
-    Amend, Answer, Cancelled, Claimed, Enrolment, LeaseId, Leased, Roll, Settled, Settlement, Standing, Vitals, Want,
-    Wish,
-};
+use crate::{Answer, Cancelled, Claimed, LeaseId, Leased, Settled, Settlement, Standing, Vitals, Want, Wish};
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -61,42 +58,6 @@ impl Cache {
 
 fn size(event: &EventRow) -> usize {
     event.payloads.len() + CACHE_EACH
-}
-
-/// An enrolment that is not durable yet; dropped before it is kept, it is undone.
-///
-/// Else one that fails would leave an epoch that nobody matches by, and so stop all recording.
-pub(crate) struct Enrolling {
-    store: Arc<Store>,
-    /// What was listed before; `None` where nothing but the epoch changed.
-    before: Option<Listing>,
-    roll: Roll,
-    changed: Vec<SubscriptionId>,
-}
-
-impl Enrolling {
-    /// Whether it must be durable before it may be kept. An epoch alone need not be: a start begins another one.
-    pub(crate) const fn must_be_durable(&self) -> bool {
-        self.before.is_some()
-    }
-
-    /// Lets it stand. Who may have something due.
-    pub(crate) fn keep(mut self) -> (Roll, Vec<SubscriptionId>) {
-        self.before = None;
-        (std::mem::take(&mut self.roll), std::mem::take(&mut self.changed))
-    }
-}
-
-impl Drop for Enrolling {
-    fn drop(&mut self) {
-        let Some(before) = self.before.take() else { return };
-        let mut inner = self.store.inner();
-        inner.ledger.unenroll(&before, self.store.time.now());
-        // It may have been written all the same: what stands is written over it.
-        let all: Vec<SubscriptionId> = inner.ledger.accounts().map(|(id, _)| id).collect();
-        inner.dirty.extend(all);
-        inner.dirty_head = true;
-    }
 }
 
 /// A claim whose events must be read first; dropped before it is finished, what it leased is released.
@@ -327,26 +288,6 @@ impl Store {
         Ok(Answer::NotNow(State::Pending))
     }
 
-    /// Enrols in memory; the caller waits until it is durable, and keeps it then. One at a time.
-    pub(crate) fn enroll(self: &Arc<Self>, wanted: &[Enrolment]) -> Enrolling {
-        self.enrolling(|ledger, now| (ledger.enroll(wanted, now), ledger.roll(now)))
-    }
-
-    /// Changes some of what is enrolled in memory, as [`Store::enroll`].
-    pub(crate) fn amend(self: &Arc<Self>, changes: &[Amend]) -> Enrolling {
-        self.enrolling(|ledger, now| (ledger.amend(changes, now), ledger.roll_of(changes, now)))
-    }
-
-    fn enrolling(self: &Arc<Self>, enrol: impl FnOnce(&mut Ledger, u64) -> (Vec<SubscriptionId>, Roll)) -> Enrolling {
-        let mut inner = self.inner();
-        let before = inner.ledger.listing();
-        let (changed, roll) = enrol(&mut inner.ledger, self.time.now());
-        inner.dirty.extend(changed.iter().copied());
-        inner.dirty_head = true;
-        let before = (!changed.is_empty()).then_some(before);
-        Enrolling { store: Arc::clone(self), before, roll, changed }
-    }
-
     /// Sets a standing; durable once what waits to be written is.
     pub(crate) fn set_standing(&self, subscription: SubscriptionId, standing: Standing) -> Option<Standing> {
         let mut inner = self.inner();
@@ -371,10 +312,13 @@ impl Store {
         !changed.is_empty()
     }
 
-    /// Cancels up to `count` deliveries whose subscription was gone for too long.
+    /// Cancels up to `count` deliveries whose subscription was gone for too long; none while it may yet come back.
     pub(crate) fn end_grace(&self, count: usize) -> usize {
         let at = self.moment();
         let mut inner = self.inner();
+        if inner.enrolling {
+            return 0;
+        }
         let beyond = inner.ledger.beyond_grace(at.now, millis(self.limits.grace), count);
         inner.cancel(&beyond, UNLISTED, at);
         beyond.len()

@@ -82,6 +82,8 @@ struct Plan {
     added: HashMap<SubscriptionId, u64>,
     entries: Arc<Entries>,
     dirty: BTreeSet<SubscriptionId>,
+    /// Whether it writes all subscriptions, whichever are dirty.
+    packs: bool,
     replays: Unwritten,
     head: Option<Head>,
 }
@@ -201,9 +203,7 @@ impl Store {
         self.library.activate(Some((generation, Arc::clone(&keyspace))), true);
         writer.active = Some((generation, Arc::clone(&keyspace)));
         let mut inner = self.inner();
-        let all: Vec<SubscriptionId> = inner.ledger.accounts().map(|(id, _)| id).collect();
-        inner.dirty.extend(all);
-        inner.dirty_head = true;
+        (inner.to_pack, inner.dirty_head) = (true, true);
         let all: Vec<ReplayId> = inner.replays.iter().map(|ordered| ordered.replay.id).collect();
         inner.unwritten.copies.extend(all);
         Ok((generation, keyspace))
@@ -230,8 +230,13 @@ impl Store {
         }
         plan.entries = inner.overlay.begin();
         plan.dirty = std::mem::take(&mut inner.dirty);
-        for id in &plan.dirty {
-            plan.rows.extend(inner.ledger.account(*id).map(|account| rows::write_subscription(*id, account)));
+        plan.packs = std::mem::take(&mut inner.to_pack);
+        if plan.packs {
+            // Whatever changed is in them.
+            rows::write_packs(inner.ledger.accounts(), &mut plan.rows);
+        } else {
+            let dirty = plan.dirty.iter().filter_map(|id| Some((*id, inner.ledger.account(*id)?)));
+            plan.rows.extend(dirty.map(|(id, account)| rows::write_subscription(id, account)));
         }
         plan.replays = std::mem::take(&mut inner.unwritten);
         plan.replays.rows(&inner.replays, &mut plan.rows);
@@ -377,6 +382,7 @@ impl Store {
         let mut inner = self.inner();
         inner.overlay.failed();
         inner.dirty.extend(plan.dirty.iter().copied());
+        inner.to_pack |= plan.packs;
         inner.dirty_head |= plan.head.is_some();
         inner.unwritten.extend(&plan.replays);
     }

@@ -178,10 +178,11 @@ impl Manifest {
     }
 }
 
-/// Whether a row counts for the digest: those that may be written twice do not.
+/// Whether a row counts for the digest: those that may be written twice do not, nor those that every generation begins
+/// with, so that one with nothing else is empty.
 fn counts(key: &[u8]) -> bool {
-    let twice = [Kind::Subscription, Kind::Head, Kind::Replay].map(|kind| kind as u8);
-    !key.first().is_some_and(|kind| twice.contains(kind))
+    let not = [Kind::Pack, Kind::Subscription, Kind::Head, Kind::Replay].map(|kind| kind as u8);
+    !key.first().is_some_and(|kind| not.contains(kind))
 }
 
 /// What a row adds to a digest: the same in any order.

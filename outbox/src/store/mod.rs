@@ -7,6 +7,7 @@
 //! | part | decides |
 //! | --- | --- |
 //! | [`commit`] | what one batch writes, who is answered what, what follows when a write or a sync fails |
+//! | [`enrolling`] | what becomes of an enrolment that can not be made durable |
 //! | [`rotate`] | when a generation ends, and what is written when it does |
 //! | [`spare`] | which generation is made ahead of its time |
 //! | [`replay`] | how a start finds out what is owed |
@@ -19,6 +20,7 @@
 pub(crate) mod catalog;
 pub(crate) mod claim;
 pub(crate) mod commit;
+pub(crate) mod enrolling;
 pub(crate) mod library;
 pub(crate) mod manifest;
 pub(crate) mod newest;
@@ -102,11 +104,15 @@ pub(crate) struct Inner {
     pub(crate) overlay: Overlay,
     /// Subscriptions whose row is to be written.
     pub(crate) dirty: BTreeSet<SubscriptionId>,
+    /// Whether all subscriptions are to be written: the next batch is the first of its generation.
+    pub(crate) to_pack: bool,
     pub(crate) replays: Replays,
     /// The replays of which rows are to be written.
     pub(crate) unwritten: Unwritten,
     /// Whether the head is to be written.
     pub(crate) dirty_head: bool,
+    /// Whether an enrolment is under way, which may yet be undone.
+    pub(crate) enrolling: bool,
     /// The highest sequence that is durable: above it nothing is shown.
     pub(crate) committed: u64,
     pub(crate) cache: Cache,
@@ -187,7 +193,11 @@ impl Store {
     /// Whether something waits to be written for which nobody waits.
     pub(crate) fn unwritten(&self) -> bool {
         let inner = self.inner();
-        inner.overlay.waiting() > 0 || !inner.dirty.is_empty() || inner.dirty_head || !inner.unwritten.is_empty()
+        inner.overlay.waiting() > 0
+            || !inner.dirty.is_empty()
+            || inner.to_pack
+            || inner.dirty_head
+            || !inner.unwritten.is_empty()
     }
 
     /// Lets the disk go without writing anything.

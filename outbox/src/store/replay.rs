@@ -17,7 +17,7 @@ use crate::idempotency::{Keys, Known};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::replays::Replays;
-use crate::rows::{self, EventHead, Head, Kind};
+use crate::rows::{self, EventHead, Head, Kind, Pack};
 use crate::time::{OutboxTime, millis};
 use posthaste_events::seams::{Clock, Random};
 use std::collections::BTreeSet;
@@ -64,9 +64,11 @@ impl Store {
             ledger,
             overlay: Overlay::default(),
             dirty: BTreeSet::new(),
+            to_pack: false,
             replays,
             unwritten: Unwritten::default(),
             dirty_head,
+            enrolling: false,
             committed,
             cache: Cache::default(),
         };
@@ -248,6 +250,7 @@ impl Found {
     ) -> Result<Manifest, DiskError> {
         let generation = manifest.generation;
         let mut made = Manifest { exact: true, void: manifest.void.clone(), ..Manifest::begun(generation, 0) };
+        self.packs(keyspace.as_ref().as_ref(), &mut made, replay, pass_over)?;
         let ranges: [(&[u8], &[u8]); 5] = [(b"M", b"N"), (b"S", b"T"), (b"B", b"M"), (b"N", b"S"), (b"A", b"B")];
         for (from, to) in ranges {
             for_each_in(keyspace.as_ref().as_ref(), from, to, |rows| {
@@ -265,6 +268,44 @@ impl Found {
             })?;
         }
         Ok(made)
+    }
+
+    /// Takes in what a generation said of all subscriptions at its head, before what it says of those that changed since.
+    /// Where a part of it is damaged or gone, those in it are as an earlier generation or a snapshot says.
+    fn packs(
+        &mut self,
+        keyspace: &dyn Keyspace,
+        made: &mut Manifest,
+        replay: bool,
+        pass_over: bool,
+    ) -> Result<(), DiskError> {
+        let (mut written, mut found) = (0, 0);
+        for_each_in(keyspace, b"T", b"U", |rows| {
+            made.note(rows, 0);
+            for (key, sealed) in rows {
+                match rows::read_pack(key, sealed) {
+                    Err(DiskError::Damaged(_)) if pass_over => continue,
+                    pack => {
+                        let Pack { of, subscriptions } = pack?;
+                        (written, found) = (of, found + 1);
+                        for (id, account) in subscriptions.into_iter().filter(|_| replay) {
+                            self.ledger.restore(id, account);
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let lost = u64::from(written).saturating_sub(found);
+        match lost {
+            0 => Ok(()),
+            lost if pass_over => {
+                self.library.note_damage(lost);
+                tracing::error!(generation = made.generation, lost, "records of many subscriptions are lost");
+                Ok(())
+            }
+            lost => Err(rows::damaged(format!("{lost} records of many subscriptions are gone"))),
+        }
     }
 
     fn row(

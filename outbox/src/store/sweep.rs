@@ -81,7 +81,9 @@ impl Store {
         let mut inner = self.inner();
         inner.ledger.end_leases(now);
         let age = millis(self.limits.grace.saturating_add(self.limits.retention));
-        inner.ledger.forget_subscriptions(now, age, oldest);
+        if !inner.enrolling {
+            inner.ledger.forget_subscriptions(now, age, oldest);
+        }
         drop(inner);
         self.end_orphaned_replays();
         Ok(())

@@ -138,3 +138,23 @@ pub(crate) async fn one_subscription_is_told_as_the_roll_tells_of_it(stores: Sto
         assert_eq!(f.outbox.subscribed(name.into()).await.unwrap(), of_roll);
     }
 }
+
+pub(crate) async fn those_that_are_owed_something_or_take_nothing_are_told_as_the_roll_tells_of_them(stores: Stores) {
+    let f = stores.open();
+    assert!(f.outbox.owing().await.unwrap().is_empty());
+    let (ids, _) = f.enroll(&["owed", "nothing", "paused", "disabled", "gone", "gone-and-owed", "deleted"]).await;
+    f.record_one(&[ids[0], ids[5], ids[6]]).await;
+    f.record_one(&[ids[0]]).await;
+    f.claim(ids[0], 1).await;
+    f.outbox.set_standing(ids[2], Standing::Paused).await.unwrap();
+    f.outbox.set_standing(ids[3], Standing::Disabled("410".into())).await.unwrap();
+    f.enroll(&["owed", "nothing", "paused", "disabled"]).await;
+    f.outbox.define(vec![Define::Remove("deleted".into())]).await.unwrap();
+    let told = f.outbox.owing().await.unwrap();
+    let owing = |id: SubscriptionId, owed, active| Owing { id, owed, active };
+    let expected = [owing(ids[0], 2, true), owing(ids[2], 0, false), owing(ids[3], 0, false), owing(ids[5], 1, true)];
+    assert_eq!(told, expected);
+    let of_roll = f.outbox.roll().await.unwrap().subscriptions;
+    let of_roll = of_roll.iter().filter(|s| s.owed > 0 || s.standing != Standing::Active);
+    assert_eq!(of_roll.map(|s| s.id).collect::<Vec<_>>(), told.iter().map(|o| o.id).collect::<Vec<_>>());
+}

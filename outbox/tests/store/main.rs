@@ -116,6 +116,7 @@ conformance! {
     how_a_subscription_fares_is_told_as_it_was_noted_and_its_times_go_on,
     an_attempt_is_shown_with_how_it_went_on_the_wire,
     one_subscription_is_told_as_the_roll_tells_of_it,
+    those_that_are_owed_something_or_take_nothing_are_told_as_the_roll_tells_of_them,
     a_replay_makes_whatever_is_settled_or_never_was_owed_due_once_more,
     a_delivery_that_only_a_replay_made_is_shown_like_any_other,
     a_replay_goes_by_time_type_tenant_and_state,

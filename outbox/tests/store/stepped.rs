@@ -109,6 +109,10 @@ impl Outbox for Stepped {
         self.drive(self.outbox.roll())
     }
 
+    fn owing(&self) -> BoxFuture<Result<Vec<Owing>, StoreError>> {
+        self.drive(self.outbox.owing())
+    }
+
     fn events(&self, query: EventQuery) -> BoxFuture<Result<Page<EventRow, EventId>, StoreError>> {
         self.drive(self.outbox.events(query))
     }
