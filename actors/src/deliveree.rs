@@ -86,6 +86,9 @@ impl Order {
     }
 
     async fn run(mut self, deliveree: AnyDeliveree) {
+        if !self.call.start.take() {
+            return;
+        }
         self.began = Some(self.wires.clock.elapsed());
         // What drops this future from here on is a fault, and counts as one.
         self.end = End::Panicked;

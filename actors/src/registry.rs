@@ -14,7 +14,7 @@ use crate::messages::{
 use crate::probe;
 use crate::quarantine::{self, QUARANTINE};
 use crate::scheduler::LaneView;
-use crate::scheduler::actor::{Halt, Hold, Hurry, Look, LookAt, Scheduler};
+use crate::scheduler::actor::{Halt, Hold, Hurry, Look, LookAt, Scheduler, Withdraw};
 use crate::settings::{Settings, Source, Subscription};
 use crate::subscriptions::{Changing, Gathered, Roster, Waiting};
 use crate::supervisor::Supervisor;
@@ -291,7 +291,12 @@ impl Inner {
     }
 
     async fn ask(&self, delivery: DeliveryId, wish: Wish) -> Result<Answer, StoreError> {
-        let answer = self.desk.outbox.ask(delivery, wish).await?;
+        let answer = self.desk.outbox.ask(delivery, wish).await;
+        // Where the outbox failed it may be cancelled all the same; one that is not is claimed again.
+        if wish == Wish::Cancel && matches!(answer, Ok(Answer::Done) | Err(_)) {
+            self.scheduler.send(Withdraw(delivery)).await.map_err(gone)?;
+        }
+        let answer = answer?;
         if (answer, wish) == (Answer::Done, Wish::Retry) {
             self.scheduler.send(Hurry(delivery.subscription)).await.map_err(gone)?;
             self.inbox.hint(&[delivery.subscription]);

@@ -14,6 +14,8 @@ pub(super) struct Node {
     pub(super) place: Place,
     /// The text as it was written, where the value came about from it: `env:NAME`, `file:PATH`, an override's text.
     pub(super) written: Option<String>,
+    /// Whether it is `env:` or `file:` text that stands for nothing: that was told, and what it looks like is not judged.
+    pub(super) missing: bool,
 }
 
 /// What a value is.
@@ -40,7 +42,12 @@ pub(super) struct Entry {
 
 impl Node {
     pub(super) const fn new(value: Value, place: Place) -> Self {
-        Self { value, place, written: None }
+        Self { value, place, written: None, missing: false }
+    }
+
+    /// Whether it is missing, or something right in it, where it is a table.
+    pub(super) fn has_missing(&self) -> bool {
+        self.missing || self.entries().iter().any(|e| e.node.missing)
     }
 
     /// What a table holds under a key; nothing in what is no table.

@@ -99,6 +99,9 @@ impl<'a, 'p> Section<'a, 'p> {
 
     /// A problem with the value of a key, which is shown unless the section is hushed.
     pub(super) fn wrong(&mut self, key: &str, node: &Node, why: impl Display, hint: impl Into<String>) {
+        if node.missing {
+            return;
+        }
         let key = if self.hushed { key.to_owned() } else { format!("{key} = {}", node.shown()) };
         let what = format!("{} {why}", self.named(&key));
         self.problems.add(&node.place, what, hint);

@@ -189,7 +189,10 @@ pub(super) fn resolve(node: &mut Node, folder: &Path, env: &Env, problems: &mut 
             let written = std::mem::take(text);
             match fetched {
                 Ok(value) => *text = value,
-                Err((what, hint)) => problems.add(&node.place, format!("\"{written}\": {what}"), hint),
+                Err((what, hint)) => {
+                    problems.add(&node.place, format!("\"{written}\": {what}"), hint);
+                    node.missing = true;
+                }
             }
             node.written = Some(written);
         }

@@ -312,7 +312,11 @@ fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against
         Ok(parsed) => Some(parsed),
         Err(found) => {
             for problem in found {
-                let place = place_of_path(&given, &problem.path).unwrap_or_else(|| section.place_of(&problem.path));
+                let found = find_path(&given, &problem.path);
+                if found.is_some_and(|(node, _)| node.has_missing()) {
+                    continue;
+                }
+                let place = found.map_or_else(|| section.place_of(&problem.path), |(_, place)| place.clone());
                 let what = given.iter().fold(problem.what, |text, e| unfetched(&e.node, text));
                 section.problems.add(&place, format!("{}: {what}", section.scope), problem.hint);
             }
@@ -321,8 +325,8 @@ fn read_options(section: Section<'_, '_>, kind: Option<&Kind>, against: &Against
     }
 }
 
-/// Where the option at a dotted path stands: as deep as there is something.
-fn place_of_path(given: &[&Entry], path: &str) -> Option<super::Place> {
+/// The option at a dotted path, and where it stands: as deep as there is something.
+fn find_path<'a>(given: &[&'a Entry], path: &str) -> Option<(&'a Node, &'a super::Place)> {
     // A key of a table may have dots itself, so the longest that fits is taken at each step.
     let (key, mut rest) = path.split_once('.').unwrap_or((path, ""));
     let entry = given.iter().find(|e| e.key == key)?;
@@ -343,7 +347,7 @@ fn place_of_path(given: &[&Entry], path: &str) -> Option<super::Place> {
         let Some((next, at, after)) = next else { break };
         (node, place, rest) = (next, at, after);
     }
-    Some(place.clone())
+    Some((node, place))
 }
 
 /// Puts back `env:NAME` where a kind shows what it stands for: what comes from outside is never shown.

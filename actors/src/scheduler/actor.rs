@@ -15,9 +15,9 @@ use actix::{
     WrapFuture as _,
 };
 use posthaste_events::Installation;
-use posthaste_events::SubscriptionId;
 use posthaste_events::builtin::News;
 use posthaste_events::seams::Random;
+use posthaste_events::{DeliveryId, SubscriptionId};
 use posthaste_outbox::{Settled, Settlement, Standing, StoreError, Then, Vitals};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,6 +143,20 @@ impl Handler<Hurry> for Scheduler {
 
     fn handle(&mut self, Hurry(subscription): Hurry, ctx: &mut Self::Context) {
         self.feed(vec![Input::Hurry(subscription)]);
+        self.recover(ctx);
+    }
+}
+
+/// A person cancelled a delivery: answered once no attempt at it begins any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Withdraw(pub(crate) DeliveryId);
+
+impl Handler<Withdraw> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Withdraw(delivery): Withdraw, ctx: &mut Self::Context) {
+        self.feed(vec![Input::Withdraw(delivery)]);
         self.recover(ctx);
     }
 }

@@ -43,8 +43,8 @@ pub struct Core {
     /// Whose standing was told since the scan under way was asked for.
     told_while_scanning: BTreeSet<SubscriptionId>,
     pub(super) scans: u64,
-    /// Whether the subscriptions were told.
-    started: bool,
+    /// When the subscriptions were told first.
+    started: Option<Duration>,
     pub(super) stopping: Option<Duration>,
     pub(super) stopped: bool,
     pub(super) woken_at: Option<Duration>,
@@ -81,7 +81,7 @@ impl Default for Core {
             scanning: false,
             told_while_scanning: BTreeSet::new(),
             scans: 0,
-            started: false,
+            started: None,
             stopping: None,
             stopped: false,
             woken_at: None,
@@ -152,6 +152,7 @@ impl Core {
             Input::Amended { terms, gone } => self.amended(now.elapsed, terms, gone),
             Input::Standing { subscription, active } => self.standing(now.elapsed, subscription, active),
             Input::Hurry(subscription) => self.hurry(now.elapsed, subscription),
+            Input::Withdraw(delivery) => self.withdraw(now.elapsed, delivery),
             Input::Refused(refused) => {
                 for (id, refusals) in refused {
                     if let Some(lane) = self.lanes.get_mut(&id) {
@@ -213,17 +214,17 @@ impl Core {
         let listed: BTreeSet<_> = terms.iter().map(|t| t.id).collect();
         let gone = self.lanes.keys().copied().filter(|id| !listed.contains(id)).collect();
         self.amended(now, terms, gone);
-        self.started = true;
+        self.started.get_or_insert(now);
     }
 
     fn amended(&mut self, now: Duration, terms: Vec<Terms>, gone: Vec<SubscriptionId>) {
         for terms in terms {
             let (id, active, waits) = (terms.id, terms.active, terms.waits);
-            let started = self.started;
             // One of thousands changed: the others are not worth a claim each.
             let same = self.lanes.get(&id).is_some_and(|lane| !lane.gone && lane.terms == terms);
             let lane = self.lanes.entry(id).or_insert_with(|| {
-                let pace = if started { Pace::default() } else { Pace::after_a_start(terms.rate.as_ref(), now) };
+                // One that comes later may have been called just before the start as well, and have left since.
+                let pace = Pace::after_a_start(terms.rate.as_ref(), self.started.unwrap_or(now));
                 Lane::new(terms.clone(), pace, now)
             });
             if lane.terms.tenant != terms.tenant {
@@ -244,7 +245,7 @@ impl Core {
                 (lane.breaker, lane.circuit_reason) = (Breaker::CLOSED, None);
             }
             // At a start nobody records yet, so that what is owed nothing has nothing to be asked for.
-            if !same && (started || waits) {
+            if !same && (self.started.is_some() || waits) {
                 self.standing(now, id, active);
             }
         }
@@ -252,7 +253,7 @@ impl Core {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.gone = true;
             }
-            self.release_ready(id, now);
+            self.hold_back(id, now);
         }
     }
 
@@ -270,7 +271,7 @@ impl Core {
         if active {
             self.due(subscription, now);
         } else {
-            self.release_ready(subscription, now);
+            self.hold_back(subscription, now);
         }
     }
 
@@ -314,6 +315,7 @@ impl Core {
     fn claimed(&mut self, now: Duration, subscription: SubscriptionId, claimed: Option<Claimed>) {
         let Some(lane) = self.lanes.get_mut(&subscription) else { return };
         let Some(claiming) = lane.claiming.take() else { return };
+        let withdrawn = std::mem::take(&mut lane.withdrawn);
         self.claims -= 1;
         self.window.give(claiming.load);
         lane.out.remove(claiming.load);
@@ -337,6 +339,10 @@ impl Core {
         let goes_on =
             lane.takes() && lane.not_before <= now && !matches!(lane.breaker.allowance(now), Allowance::None(_));
         self.turns.charge(&lane.terms.tenant, subscription, brought.count, brought.bytes);
+        for delivery in withdrawn {
+            self.withdraw(now, delivery);
+        }
+        let Some(lane) = self.lanes.get(&subscription) else { return };
         if !goes_on || self.stopping.is_some() {
             self.release_ready(subscription, now);
         } else if lane.breaker.is_open() {

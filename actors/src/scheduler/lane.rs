@@ -4,13 +4,13 @@ use super::circuit::{Allowance, Breaker};
 use super::pace::Pace;
 use super::vitals::{Failing, Noted};
 use super::window::Load;
-use super::words::{CallId, Refusals, Tally, Terms};
+use super::words::{CallId, Refusals, Start, Tally, Terms};
 use posthaste_events::builtin::News;
 use posthaste_events::outcome::{REASON_MAX, cut};
 use posthaste_events::retry::RETRY_AFTER_MAX;
 use posthaste_events::{AttemptOutcome, DeliveryId, Facts};
 use posthaste_outbox::{LeaseId, Leased, Vitals};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub(super) struct Lane {
     pub(super) due: Option<Duration>,
     /// The claim under way.
     pub(super) claiming: Option<Claiming>,
+    /// What was cancelled meanwhile, and so is not to be called with.
+    pub(super) withdrawn: BTreeSet<DeliveryId>,
     pub(super) ready: VecDeque<Ready>,
     pub(super) calls: usize,
     /// Everything out: claiming, ready and in flight.
@@ -152,6 +154,7 @@ impl Lane {
             gone: false,
             due: None,
             claiming: None,
+            withdrawn: BTreeSet::new(),
             ready: VecDeque::new(),
             calls: 0,
             out: Load { count: 0, bytes: 0 },
@@ -467,6 +470,10 @@ pub(super) struct Underway {
     pub(super) mark: u64,
     /// That of its lane when it began.
     pub(super) epoch: u64,
+    /// The same as that of its call.
+    pub(super) start: Start,
+    /// Whether it was withdrawn before it began.
+    pub(super) withdrawn: bool,
 }
 
 /// The id of calls, counted up.

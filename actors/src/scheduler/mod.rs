@@ -16,6 +16,7 @@ mod turn;
 mod uncharged;
 mod vitals;
 mod window;
+mod withdraw;
 mod words;
 
 pub use self::core::Core;

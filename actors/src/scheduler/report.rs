@@ -67,7 +67,7 @@ impl Core {
                 End::TimedOut => timed_out(timeout),
                 End::Panicked => panicked(),
                 End::NotTaken => {
-                    self.not_taken(now.elapsed, id, &flying);
+                    self.not_taken(now.elapsed, id, &flying, underway.withdrawn);
                     continue;
                 }
             };
@@ -83,16 +83,18 @@ impl Core {
         self.touch(id);
     }
 
-    fn not_taken(&mut self, now: Duration, id: SubscriptionId, flying: &Flying) {
+    fn not_taken(&mut self, now: Duration, id: SubscriptionId, flying: &Flying, withdrawn: bool) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let load = Load { count: 1, bytes: flying.bytes };
         self.window.give(load);
         lane.out.remove(load);
         lane.flying = lane.flying.saturating_sub(1);
         self.settlements.push(released(flying.lease, flying.delivery));
-        lane.not_before = lane.not_before.max(now.saturating_add(NOT_TAKEN_PAUSE));
+        if !withdrawn {
+            lane.not_before = lane.not_before.max(now.saturating_add(NOT_TAKEN_PAUSE));
+            self.release_ready(id, now);
+        }
         self.due(id, now);
-        self.release_ready(id, now);
     }
 
     /// Settles one delivery by its outcome.
@@ -187,7 +189,7 @@ impl Core {
         if let Some(reason) = failing.disables(lane.terms.disable_after, now) {
             lane.disabling = Some(Disabling { reason, tell: !course.ours, asked: false });
             self.ask_to_disable(id);
-            self.release_ready(id, now);
+            self.hold_back(id, now);
         }
     }
 
@@ -264,7 +266,7 @@ impl Core {
                 self.ask_to_disable(id);
             }
         }
-        self.release_ready(id, now);
+        self.hold_back(id, now);
     }
 
     /// Asks the outbox to disable a subscription, where that is wanted and not yet asked.

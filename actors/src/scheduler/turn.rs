@@ -3,7 +3,7 @@
 use super::core::{Core, give_back, released};
 use super::lane::{Claiming, Flying, Ready, Underway};
 use super::window::{COUNT_MAX, Load};
-use super::words::{Action, Call, Now};
+use super::words::{Action, Call, Now, Start};
 use posthaste_events::{Origin, SubscriptionId};
 use posthaste_outbox::{LeaseId, Want};
 use std::collections::BTreeMap;
@@ -178,8 +178,10 @@ impl Core {
             lane.calls += 1;
             lane.flying += flying.len();
             let (mark, epoch) = (lane.terms.mark, lane.epoch);
-            self.calls.insert(call, Underway { subscription: id, began: now, flying, ours, mark, epoch });
-            calls.push(Call { id: call, deadline: lane.terms.timeout, deliveries });
+            let (start, withdrawn) = (Start::default(), false);
+            calls.push(Call { id: call, deadline: lane.terms.timeout, deliveries, start: start.clone() });
+            let underway = Underway { subscription: id, began: now, flying, ours, mark, epoch, start, withdrawn };
+            self.calls.insert(call, underway);
         }
         if !calls.is_empty() {
             self.actions.push(Action::Deliver { subscription: id, calls });

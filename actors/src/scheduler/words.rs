@@ -9,6 +9,7 @@ use posthaste_events::{
 use posthaste_outbox::{Claimed, LeaseId, Leased, Settled, Settlement, Vitals, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A moment, by both clocks.
@@ -82,6 +83,8 @@ pub enum Input {
     },
     /// A person wants what a subscription is owed to be tried, however long its receiver asked to wait.
     Hurry(SubscriptionId),
+    /// A person cancelled a delivery: no attempt at it begins any more, one that has begun goes on.
+    Withdraw(DeliveryId),
     /// Deliveries were dead at birth.
     Refused(BTreeMap<SubscriptionId, Refusals>),
     /// Something became due.
@@ -201,7 +204,7 @@ pub enum End {
     TimedOut,
     /// It panicked.
     Panicked,
-    /// It never began: there was nobody to take it.
+    /// It never began: it was withdrawn, or there was nobody to take it.
     NotTaken,
 }
 
@@ -214,6 +217,20 @@ pub struct Call {
     pub deadline: Duration,
     /// What to deliver: 1 or more.
     pub deliveries: Vec<Leased>,
+    /// To be taken before anything is sent; where that fails, the call ends as [`End::NotTaken`].
+    pub start: Start,
+}
+
+/// Who has a call that has not begun: whoever makes it, or the core that withdraws it. The first who takes it.
+#[derive(Debug, Clone, Default)]
+pub struct Start(Arc<AtomicBool>);
+
+impl Start {
+    /// True for the first.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What the core wants done.

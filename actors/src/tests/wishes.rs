@@ -3,6 +3,7 @@
 use super::House;
 use super::house::{failed, subscription};
 use crate::messages::{Cancel, InspectDelivery, InspectHealth, Retry};
+use crate::settings::Subscription;
 use posthaste_events::outcome::Detail;
 use posthaste_events::{DeliveryId, Outcome, State};
 use posthaste_outbox::Answer;
@@ -44,6 +45,25 @@ async fn an_attempt_in_flight_at_a_cancel_is_told_and_kept_and_the_delivery_stay
     assert_eq!(begun.load(Ordering::Relaxed), 1);
     let health = house.engine.registry.send(InspectHealth).await.unwrap();
     assert_eq!(health.dead, [("a".to_owned(), 0)], "it did not die, a person ended it");
+}
+
+#[actix::test]
+async fn what_is_cancelled_while_it_waits_behind_a_call_is_never_tried() {
+    let receive = |_| async {
+        tokio::time::sleep(TAKES).await;
+        failed(500)
+    };
+    let one_by_one = Subscription { concurrency: 1, ..subscription("a", receive) };
+    let mut house = House::with(vec![one_by_one]).await;
+    let events = house.record("shop:paid", 3).await;
+    tokio::time::sleep(TAKES / 2).await;
+    // The first is under way, and the others were given out with it.
+    let waiting = DeliveryId { event: events[1], subscription: house.id("a").await };
+    assert_eq!(house.engine.registry.send(Cancel(waiting)).await.unwrap().unwrap(), Answer::Done);
+    let told = house.attempts(4).await;
+    assert!(told.iter().any(|t| t.event == events[2]), "those behind it go on");
+    assert!(told.iter().all(|t| t.event != events[1]), "{told:?}");
+    assert_eq!(house.state(events[1], "a").await, State::Cancelled);
 }
 
 #[actix::test]

@@ -83,7 +83,11 @@ fn a_seed_replays_exactly() {
 
 /// How many of the first hundred seeds the model finds fault with.
 fn caught(sabotage: Sabotage) -> usize {
-    (0..100).filter(|seed| !run(*seed, sabotage).0.is_empty()).count()
+    caught_of(100, sabotage)
+}
+
+fn caught_of(seeds: u64, sabotage: Sabotage) -> usize {
+    (0..seeds).filter(|seed| !run(*seed, sabotage).0.is_empty()).count()
 }
 
 #[test]
@@ -99,7 +103,12 @@ fn a_scheduler_that_never_scans_for_lost_hints_is_caught() {
 #[test]
 fn a_scheduler_that_does_not_hear_of_a_pause_is_caught() {
     // A scan finds it out within a second, so that few lives show it.
-    assert!(caught(Sabotage::IgnorePause) >= 5);
+    assert!(caught_of(300, Sabotage::IgnorePause) >= 10);
+}
+
+#[test]
+fn a_scheduler_that_does_not_hear_of_a_cancel_is_caught() {
+    assert!(caught(Sabotage::IgnoreCancel) >= 20);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(crate) struct Known {
     pub(crate) not_before: Duration,
     /// How often a receiver saw it.
     seen: u32,
-    /// A person cancelled it last: nothing new is given out, and what was given out may still arrive.
+    /// A person cancelled it last: no attempt begins, and one that had begun may still arrive.
     pub(crate) cancelled: bool,
     /// A person asked for it once: what was not charged may be forgotten.
     pub(crate) asked: bool,
@@ -241,6 +241,9 @@ impl World {
             known.begun_at.get_or_insert(self.now);
             if known.end.is_some() {
                 wrong.push(format!("{id} is settled, and is tried again"));
+            }
+            if known.cancelled {
+                wrong.push(format!("{id} was cancelled, and {:?} begins", call.id));
             }
             // The store counts in milliseconds, anew in each life of its process.
             if self.now + Duration::from_millis(self.crashes.into()) < known.not_before {

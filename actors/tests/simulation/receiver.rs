@@ -6,6 +6,7 @@ use posthaste_actors::scheduler::{Call, End, Input};
 use posthaste_events::outcome::Detail;
 use posthaste_events::seams::Random as _;
 use posthaste_events::{AttemptOutcome, Outcome, Signal, SubscriptionId};
+use posthaste_outbox::Wish;
 use std::time::Duration;
 
 /// What a receiver does with one delivery.
@@ -76,8 +77,29 @@ impl Nature {
 }
 
 impl World {
+    /// A call is handed to its deliveree, and may wait in a mailbox before it begins.
+    pub(crate) fn hand_over(&mut self, subscription: SubscriptionId, call: Call) {
+        let id = call.id;
+        let untaken = Input::Ended { call: id, end: End::NotTaken, took: Duration::ZERO };
+        if self.fault(0.02) {
+            self.answer(untaken);
+        } else if self.storm() && self.of_mailboxes.chance(0.3) {
+            let (wait, generation) = (self.of_mailboxes.millis(1, 10), Some(self.generation));
+            if let Some(first) = call.deliveries.first().filter(|_| self.of_mailboxes.chance(0.03)) {
+                let delivery = first.delivery;
+                self.at(wait / 2, generation, move |world| world.wish(delivery, Wish::Cancel));
+            }
+            self.at(wait, generation, move |world| match world.away().is_none() && call.start.take() {
+                true => world.begin_call(subscription, call),
+                false => world.answer(untaken),
+            });
+        } else if call.start.take() {
+            self.begin_call(subscription, call);
+        }
+    }
+
     /// A call reaches the network.
-    pub(crate) fn begin_call(&mut self, subscription: SubscriptionId, call: Call) {
+    fn begin_call(&mut self, subscription: SubscriptionId, call: Call) {
         self.model_call_begins(subscription, &call);
         let storm = self.storm();
         let fast = !self.dice.chance(self.lanes[&subscription].nature.slow);

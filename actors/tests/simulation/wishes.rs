@@ -1,6 +1,6 @@
 //! What people want of single deliveries, and what must come of it: often while an attempt is in flight.
 
-use crate::world::World;
+use crate::world::{Sabotage, World};
 use posthaste_actors::scheduler::Input;
 use posthaste_events::{DeliveryId, State, SubscriptionId};
 use posthaste_outbox::{Answer, Settlement, Then, Wish};
@@ -33,16 +33,20 @@ impl World {
         among.get(self.dice.between(0, last as u64) as usize).copied()
     }
 
-    fn wish(&mut self, delivery: DeliveryId, wish: Wish) {
+    pub(crate) fn wish(&mut self, delivery: DeliveryId, wish: Wish) {
         if let Some(wait) = self.away() {
             self.at(wait, None, move |world| world.wish(delivery, wish));
             return;
         }
         let answer = self.ask(self.store.outbox.ask(delivery, wish)).unwrap();
         self.model_wished(delivery, wish, answer);
-        if (wish, answer) == (Wish::Retry, Answer::Done) {
-            // As the registry does it.
-            self.hurry(delivery.subscription);
+        // As the registry does it.
+        match (wish, answer) {
+            (Wish::Retry, Answer::Done) => self.hurry(delivery.subscription),
+            (Wish::Cancel, Answer::Done) if self.sabotage != Sabotage::IgnoreCancel => {
+                self.tell_now(vec![Input::Withdraw(delivery)]);
+            }
+            _ => {}
         }
     }
 

@@ -5,7 +5,7 @@ use crate::orders::Orders;
 use crate::receiver::Nature;
 use crate::seams::{Dice, SimClock};
 use crate::store::{Hints, SimStore};
-use posthaste_actors::scheduler::{Action, COUNT_MAX, CircuitState, Core, End, Input, Now, Owed, Terms, Told};
+use posthaste_actors::scheduler::{Action, COUNT_MAX, CircuitState, Core, Input, Now, Owed, Terms, Told};
 use posthaste_actors::settings::{Circuit, Rate};
 use posthaste_events::seams::{Clock as _, Random as _};
 use posthaste_events::{BatchLimits, BoxFuture, RetryPolicy, SubscriptionId, Takes};
@@ -27,6 +27,8 @@ pub(crate) enum Sabotage {
     NeverScan,
     /// The scheduler is not told of pauses.
     IgnorePause,
+    /// The scheduler is not told of what people cancel.
+    IgnoreCancel,
     /// One retry in twenty is settled as delivered.
     FailureIsDelivery,
     /// The disk keeps nothing of what it says it synced.
@@ -121,6 +123,8 @@ pub(crate) struct World {
     pub(crate) seen: Reached,
     /// When a call arrives at its receiver: dice of their own, so that all else in a life is as it was.
     pub(crate) of_network: Dice,
+    /// How long a call waits in a mailbox: dice of their own too.
+    pub(crate) of_mailboxes: Dice,
     random: Dice,
     queue: BTreeMap<(Duration, u64), (Option<u64>, Step)>,
     queued: u64,
@@ -184,6 +188,7 @@ impl World {
             sabotage,
             seen: Reached::default(),
             of_network: Dice::new(seed ^ 4),
+            of_mailboxes: Dice::new(seed ^ 6),
             random: Dice::new(seed ^ 2),
             queue: BTreeMap::new(),
             queued: 0,
@@ -284,7 +289,7 @@ impl World {
         self.now < self.storm_until
     }
 
-    fn fault(&self, probability: f64) -> bool {
+    pub(crate) fn fault(&self, probability: f64) -> bool {
         self.storm() && self.dice.chance(probability)
     }
 
@@ -368,7 +373,7 @@ impl World {
         self.at(wait, generation, step);
     }
 
-    fn answer(&mut self, input: Input) {
+    pub(crate) fn answer(&mut self, input: Input) {
         self.later(move |world| world.tell(vec![input]));
     }
 
@@ -384,14 +389,7 @@ impl World {
                 world.answer(Input::Claimed { subscription, claimed });
             }),
             Action::Deliver { subscription, calls } => {
-                for call in calls {
-                    if self.fault(0.02) {
-                        let id = call.id;
-                        self.answer(Input::Ended { call: id, end: End::NotTaken, took: Duration::ZERO });
-                    } else {
-                        self.begin_call(subscription, call);
-                    }
-                }
+                calls.into_iter().for_each(|call| self.hand_over(subscription, call));
             }
             Action::Settle { settlements, told } => self.later(move |world| world.settle(settlements, told)),
             Action::Renew { subscription, leases, lease, until } => self.later(move |world| {

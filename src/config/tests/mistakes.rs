@@ -249,3 +249,39 @@ fn off_loopback_it_wants_tokens() {
     }
     assert!(load_text(&with("127.0.0.1", "[::1]"), &[]).is_ok());
 }
+
+#[test]
+fn what_stands_for_nothing_is_one_problem_and_what_it_looks_like_is_not_judged() {
+    const URL: &str = "url = \"https://ops.example.com/hooks\"";
+    const SECRETS: &str = "secrets = [\"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"]";
+    for (line, instead) in [
+        (URL, "url = \"env:NOT_SET\""),
+        (URL, "url = \"file:not-there\""),
+        (SECRETS, "secrets = [\"env:NOT_SET\"]"),
+        (SECRETS, "secrets = [{ secret = \"env:NOT_SET\" }]"),
+        ("timeout = \"2s\"", "timeout = \"env:NOT_SET\""),
+        ("timeout = \"2s\"", "headers = { x-env = \"env:NOT_SET\" }"),
+        ("timeout = \"2s\"", "auth = { bearer = \"env:NOT_SET\" }"),
+        ("timeout = \"2s\"", "auth = { basic = { user = \"u\", password = \"file:not-there\" } }"),
+        ("timeout = \"2s\"", "ca = \"file:not-there\""),
+        ("timeout = \"2s\"", "ca = \"env:NOT_SET\""),
+        ("timeout = \"2s\"", "rate_limit = \"env:NOT_SET\""),
+        ("timeout = \"2s\"", "format = \"env:NOT_SET\""),
+        ("timeout = \"2s\"", "signature = \"env:NOT_SET\""),
+        ("timeout = \"2s\"", "where = { \"project.uuid\" = \"env:NOT_SET\" }"),
+        ("timeout = \"2s\"", "filter = \"env:NOT_SET\""),
+        ("name = \"ops\"", "name = \"env:NOT_SET\""),
+        ("deliveree = \"webhook\"", "deliveree = \"env:NOT_SET\""),
+        ("events = [\"project:**\"]", "events = [\"env:NOT_SET\"]"),
+        ("listen = \"127.0.0.1:8321\"", "listen = \"env:NOT_SET\""),
+        ("initial = \"5s\"", "initial = \"env:NOT_SET\""),
+    ] {
+        let problems = load_text(&with(line, instead), &[]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{instead}\n{}", told(&problems));
+        assert!(told(&problems).contains("NOT_SET is not set") || told(&problems).contains("not-there cannot be read"));
+    }
+    // Beside it, what is wrong elsewhere is still told.
+    let both = with(URL, "url = \"env:NOT_SET\"").replacen("timeout = \"2s\"", "timeout = \"soon\"", 1);
+    let problems = load_text(&both, &[]).unwrap_err();
+    assert_eq!(problems.len(), 2, "{}", told(&problems));
+}

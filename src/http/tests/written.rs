@@ -169,6 +169,15 @@ async fn a_token_of_a_tenant_makes_sees_and_changes_its_own_alone() {
     };
     let made = ask("acme", Method::POST, "/v1/subscriptions", webhook("theirs")).await;
     assert_eq!((made.status, &made.json()["tenant"]), (201, &json!("acme")), "{made:?}");
+    // Names are one namespace: that one is taken is told, and nothing of whose it is or what.
+    let own = ask("acme", Method::POST, "/v1/subscriptions", webhook("theirs")).await;
+    let console = json!({"name": "theirs", "deliveree": "analytics", "backend": "posthog", "url": URL, "key": "k"});
+    for body in [webhook("theirs"), console] {
+        let taken = ask("other", Method::POST, "/v1/subscriptions", body).await;
+        assert_eq!((taken.status, &taken.bytes), (409, &own.bytes), "{taken:?}");
+        let text = String::from_utf8_lossy(&taken.bytes).into_owned();
+        assert!(!["acme", "webhook", "example", "api", "config"].iter().any(|word| text.contains(word)), "{text}");
+    }
     let mut foreign = webhook("foreign");
     foreign["tenant"] = "acme".into();
     assert_eq!(ask("other", Method::POST, "/v1/subscriptions", foreign.clone()).await.status, 403);

@@ -91,6 +91,28 @@ pub(super) const ROWS: &[Row] = &[
     )
     .answering(NO),
     row(
+        "given a delivery that waits behind a call, when a person cancels it, then it never arrives and those behind it do",
+        |hook| hook.set("concurrency", json!(1)),
+        |case| {
+            let ids = (0..3).map(|_| case.send(json!({}))).collect::<Result<Vec<_>>>()?;
+            case.arrived(1)?;
+            let waiting = case.delivery(&ids[1])?;
+            let path = format!("/v1/deliveries/{}/cancel", waiting["id"].as_str().context("an id")?);
+            same(case.client().post(&path, &json!({}))?.status, 200)?;
+            case.becomes(&ids[2], "delivered")?;
+            same(case.delivery(&ids[1])?["state"].clone(), json!("cancelled"))?;
+            ensure!(case.arrivals().iter().all(|a| a.header("webhook-id") != ids[1]), "it was sent");
+            Ok(())
+        },
+    )
+    .answering(|_, n| match n {
+        1 => Reply::Raw(Box::new(|stream| {
+            sleep(Duration::from_millis(800));
+            let _closed_is_well = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        })),
+        _ => Reply::Status(200),
+    }),
+    row(
         "given a delivered delivery, when a person cancels it, then that is a 409 and changes nothing",
         |hook| hook,
         |case| {
