@@ -11,4 +11,5 @@ mod reveal;
 mod shown;
 mod sockets;
 mod stage;
+mod tenants;
 mod written;

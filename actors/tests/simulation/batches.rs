@@ -4,44 +4,28 @@
 //! the core wait longer, and not at all.
 
 use crate::receiver::{Mood, Nature};
-use crate::stage::plain_terms;
-use crate::world::{Sabotage, SimLane, World};
-use posthaste_actors::scheduler::{Input, Terms};
+use crate::stage::{seconds, stage};
+use crate::world::{Sabotage, World};
+use posthaste_actors::scheduler::Input;
 use posthaste_events::{BatchLimits, SubscriptionId};
-use posthaste_outbox::{Enrolment, Standing};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What hints, claims and their answers take, each up to 3 ms, some of them behind others.
 const SLACK: Duration = Duration::from_millis(50);
 const SEEDS: u64 = 60;
 
-/// A lane whose receiver takes everything.
-fn lane(id: SubscriptionId, name: &str, limits: BatchLimits) -> SimLane {
-    let name: Arc<str> = name.into();
-    let terms = Terms { concurrency: 64, limits, ..plain_terms(id, Arc::clone(&name)) };
-    let nature = Nature::always(Mood::Accepts, 0.0);
-    SimLane { name, terms, nature, standing: Standing::Active, listed: true }
-}
-
 /// Runs a calm life whose core is told `told` of each wait; what is wrong with it, and its calls.
 fn life(seed: u64, told: impl Fn(Duration) -> Duration) -> (Vec<String>, usize) {
     let mut world = World::empty(seed, Sabotage::None);
-    world.hints_lost = 0.0;
     world.calm = true;
-    let wanted = (0..world.dice.between(1, 4)).map(|n| Enrolment {
-        name: format!("sub-{n}"),
-        backlog_max: 1_000_000,
-        ordered: false,
-        kept: false,
-    });
-    let roll = world.ask(world.store.outbox.enroll(wanted.collect())).unwrap();
-    world.epoch = roll.epoch;
-    for subscribed in roll.subscriptions {
-        let (events, wait) = (world.dice.between(2, 100) as usize, world.dice.millis(20, 5_000));
-        let limits = BatchLimits { events, bytes: 1_000_000, wait };
-        world.lanes.insert(subscribed.id, lane(subscribed.id, &subscribed.name, limits));
-    }
+    let limits: Vec<BatchLimits> = (0..world.dice.between(1, 4))
+        .map(|_| {
+            let (events, wait) = (world.dice.between(2, 100) as usize, world.dice.millis(20, 5_000));
+            BatchLimits { events, bytes: 1_000_000, wait }
+        })
+        .collect();
+    let takes = Nature::always(Mood::Accepts, 0.0);
+    world.populate(vec![takes; limits.len()], |n, terms| (terms.concurrency, terms.limits) = (64, limits[n]));
     let mut roster = world.roster();
     roster.iter_mut().for_each(|terms| terms.limits.wait = told(terms.limits.wait));
     world.tell_now(vec![Input::Roster(roster)]);
@@ -81,20 +65,14 @@ fn a_scheduler_whose_batches_wait_for_nobody_is_caught() {
 
 #[test]
 fn a_batch_that_can_not_grow_for_want_of_room_goes_at_once() {
-    let mut world = World::empty(1, Sabotage::None);
-    world.hints_lost = 0.0;
-    let wanted = vec![Enrolment { name: "large".into(), backlog_max: 1_000_000, ordered: false, kept: false }];
-    let roll = world.ask(world.store.outbox.enroll(wanted)).unwrap();
-    world.epoch = roll.epoch;
-    let id = roll.subscriptions[0].id;
     // More than a subscription may have out at once.
-    let limits = BatchLimits { events: 2_000, bytes: usize::MAX, wait: Duration::from_secs(60) };
-    world.lanes.insert(id, lane(id, "large", limits));
-    let roster = world.roster();
-    world.tell_now(vec![Input::Roster(roster)]);
-    world.at(Duration::ZERO, None, move |world| world.record_for(vec![vec![id]; 1_500]));
-    world.ends = Some(Duration::from_secs(2));
-    world.run();
-    assert_eq!(world.problems.first(), None);
+    let limits = BatchLimits { events: 2_000, bytes: usize::MAX, wait: seconds(60) };
+    let takes = Nature::always(Mood::Accepts, 0.0);
+    let (mut world, ids) = stage(vec![takes], seconds(2), Sabotage::None, |_, terms| {
+        (terms.concurrency, terms.limits) = (64, limits);
+    });
+    world.open();
+    world.at(Duration::ZERO, None, move |world| world.record_for(vec![ids; 1_500]));
+    world.run_well();
     assert!(world.model.calls_begun > 0);
 }

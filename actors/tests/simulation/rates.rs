@@ -1,13 +1,11 @@
 //! A rate limit holds at the receiver's clock, is used up, and costs nobody else anything.
 
 use crate::receiver::{Mood, Nature};
-use crate::stage::{plain_terms, seconds, stage};
-use crate::world::{Sabotage, SimLane, World};
-use posthaste_actors::scheduler::{Input, Terms};
+use crate::stage::{seconds, stage};
+use crate::world::{Sabotage, World};
+use posthaste_actors::scheduler::Input;
 use posthaste_actors::settings::Rate;
 use posthaste_events::SubscriptionId;
-use posthaste_outbox::{Enrolment, Standing};
-use std::sync::Arc;
 use std::time::Duration;
 
 const LIMIT: Rate = Rate { calls: 20, per: Duration::from_secs(1) };
@@ -15,25 +13,15 @@ const WAITING: usize = 2_000;
 
 /// Two subscriptions: one with a limit for which `WAITING` deliveries wait, and one without that gets 10 a second.
 fn world(slow: f64, sabotage: Sabotage) -> (World, SubscriptionId, SubscriptionId) {
-    let mut world = World::empty(1, sabotage);
-    world.hints_lost = 0.0;
-    let wanted = |name: &str| Enrolment { name: name.into(), backlog_max: 1_000_000, ordered: false, kept: false };
-    let roll = world.ask(world.store.outbox.enroll(vec![wanted("limited"), wanted("free")])).unwrap();
-    world.epoch = roll.epoch;
-    for subscribed in &roll.subscriptions {
-        let name: Arc<str> = subscribed.name.as_str().into();
-        let limited = &*name == "limited";
-        let (concurrency, rate) = (if limited { 100 } else { 4 }, limited.then_some(LIMIT));
-        let terms = Terms { concurrency, rate, ..plain_terms(subscribed.id, Arc::clone(&name)) };
-        let nature = Nature::always(Mood::Accepts, if limited { slow } else { 0.0 });
-        world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
-    }
-    let (limited, free) = (roll.subscriptions[0].id, roll.subscriptions[1].id);
+    let natures = [slow, 0.0].map(|slow| Nature::always(Mood::Accepts, slow));
+    let (mut world, ids) = stage(natures.into(), seconds(60), sabotage, |n, terms| {
+        (terms.concurrency, terms.rate) = if n == 0 { (100, Some(LIMIT)) } else { (4, None) };
+    });
+    let (limited, free) = (ids[0], ids[1]);
     for _ in 0..WAITING / 100 {
         world.record_for(vec![vec![limited]; 100]);
     }
-    let roster = world.roster();
-    world.tell_now(vec![Input::Roster(roster)]);
+    world.open();
     for n in 0..300 {
         world.at(Duration::from_millis(100 * n), None, move |world| {
             world.record_for(vec![vec![free]]);
@@ -44,7 +32,6 @@ fn world(slow: f64, sabotage: Sabotage) -> (World, SubscriptionId, SubscriptionI
             }
         });
     }
-    world.ends = Some(Duration::from_secs(60));
     (world, limited, free)
 }
 

@@ -42,22 +42,29 @@ pub(crate) fn stage(
     set: impl Fn(usize, &mut Terms),
 ) -> (World, Vec<SubscriptionId>) {
     let mut world = World::empty(1, sabotage);
-    (world.hints_lost, world.ends) = (0.0, Some(ends));
-    let named = |n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false, kept: false };
-    let roll = world.ask(world.store.outbox.enroll((0..natures.len()).map(named).collect())).unwrap();
-    world.epoch = roll.epoch;
-    let mut ids = Vec::new();
-    for (n, (subscribed, nature)) in roll.subscriptions.into_iter().zip(natures).enumerate() {
-        let name: Arc<str> = subscribed.name.as_str().into();
-        let mut terms = plain_terms(subscribed.id, Arc::clone(&name));
-        set(n, &mut terms);
-        world.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
-        ids.push(subscribed.id);
-    }
+    world.ends = Some(ends);
+    let ids = world.populate(natures, set);
     (world, ids)
 }
 
 impl World {
+    /// Enrolls a subscription for each receiver, where no hint is lost; they are not told to the core yet.
+    pub(crate) fn populate(&mut self, natures: Vec<Nature>, set: impl Fn(usize, &mut Terms)) -> Vec<SubscriptionId> {
+        self.hints_lost = 0.0;
+        let named = |n| Enrolment { name: format!("sub-{n}"), backlog_max: 1_000_000, ordered: false, kept: false };
+        let roll = self.ask(self.store.outbox.enroll((0..natures.len()).map(named).collect())).unwrap();
+        self.epoch = roll.epoch;
+        let mut ids = Vec::new();
+        for (n, (subscribed, nature)) in roll.subscriptions.into_iter().zip(natures).enumerate() {
+            let name: Arc<str> = subscribed.name.as_str().into();
+            let mut terms = plain_terms(subscribed.id, Arc::clone(&name));
+            set(n, &mut terms);
+            self.lanes.insert(subscribed.id, SimLane { name, terms, nature, standing: Standing::Active, listed: true });
+            ids.push(subscribed.id);
+        }
+        ids
+    }
+
     /// Tells the core of its subscriptions.
     pub(crate) fn open(&mut self) {
         let roster = self.roster();

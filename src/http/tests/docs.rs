@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const PAGE: &str = include_str!("../../../docs/http-api.md");
 
 /// Method, path and scope of each row of the table of routes.
-fn documented() -> Vec<(String, String, String)> {
+pub(super) fn documented() -> Vec<(String, String, String)> {
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `")).filter(|row| row.contains("` | "));
     let read = |row: &str| {
         let (route, rest) = row.split_once("` | ")?;
