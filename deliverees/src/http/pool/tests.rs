@@ -1,3 +1,5 @@
+//! Who gets a place at a host, on a paused clock: turns by subscription, and none that waits for another's flood.
+
 use super::*;
 use crate::http::Target;
 use futures_util::FutureExt as _;
