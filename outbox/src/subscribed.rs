@@ -16,7 +16,7 @@ pub struct Enrolment {
     /// Whether its deliveries go by key: one of each key is given out at a time, in the order of recording, and the next
     /// once that one is settled. Deliveries of events without a key go as they come.
     pub ordered: bool,
-    /// Whether it is one that the outbox keeps ([`Definition`]), not one of the configuration. Where that changes, it is
+    /// Whether it is one that the outbox keeps ([`crate::Definition`]), not one of the configuration. Where that changes, it is
     /// another subscription, with a new number; what the one before was owed is cancelled by the upkeep.
     pub kept: bool,
 }

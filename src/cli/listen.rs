@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use judge::{Key, judge, words};
+use judge::{Given, Key, judge, words};
 use posthaste_events::Timestamp;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,8 +43,9 @@ pub(super) struct Listen {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8322")]
     addr: SocketAddr,
     /// The secret to judge signatures by; may be given several times. By default that of the shipped configuration.
-    #[arg(long, value_name = "SECRET", value_parser = Key::parse)]
-    secret: Vec<Key>,
+    // Read later: what is refused here is told with its value.
+    #[arg(long, value_name = "SECRET", value_parser = Given::take)]
+    secret: Vec<Given>,
     /// The status to answer with.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
     status: u16,
@@ -87,7 +88,7 @@ pub(super) async fn run(listen: Listen) -> Result<(), Failure> {
 async fn receive_all(listener: TcpListener, listen: Listen, output: Output) -> Result<(), Failure> {
     let keys = match listen.secret.as_slice() {
         [] => vec![Key::parse(DEVELOPMENT_SECRET).map_err(Failure::Usage)?],
-        given => given.to_vec(),
+        given => given.iter().map(Given::read).collect::<Result<_, _>>().map_err(Failure::Usage)?,
     };
     let (closed, mut output_closed) = mpsc::channel(1);
     let receiver = Arc::new(Receiver {

@@ -181,6 +181,9 @@ fn check_wrong(canaries: &Canaries, receiver: &Receiver, home: &Path) -> Result<
 /// A receiver of ours that gets one of each, and knows the secret: what it prints.
 fn listened(home: &Path, canaries: &Canaries, daemon: &Daemon, client: &mut Client) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let wrong = daemon.cli(&["listen", "--addr", &address.to_string(), "--secret", &format!("whsec_{SEED}!")])?;
+    ensure!(wrong.status.code() == Some(2), "{:?}", wrong.status);
+    canaries.silent("listen with a wrong secret", &[wrong.stdout, wrong.stderr].concat())?;
     let command = format!("{} listen --addr {address} --secret whsec_{SEED}", binary().display());
     let listener = Running::start(home, &command)?;
     listener.says(&[&address.to_string()])?;

@@ -265,6 +265,7 @@ impl Core {
             self.to_note.insert(subscription);
         }
         lane.terms.active = active;
+        lane.disabled &= !active;
         if self.scanning {
             self.told_while_scanning.insert(subscription);
         }
@@ -308,7 +309,7 @@ impl Core {
                 reason: disabling.reason.clone(),
             }));
         }
-        lane.disabling = None;
+        (lane.disabling, lane.disabled) = (None, true);
         self.standing(now, subscription, false);
     }
 

@@ -113,6 +113,8 @@ pub(super) struct Lane {
     pub(super) pace: Pace,
     /// A reason for which it is to be disabled, until the outbox did so.
     pub(super) disabling: Option<Disabling>,
+    /// Whether the outbox did so, and nobody set it going again: what is still under way ends as while it was asked.
+    pub(super) disabled: bool,
     /// The entry in the core's timers.
     pub(super) timer: Option<Duration>,
     /// Whether it stands in the core's list of lanes to look at.
@@ -172,6 +174,7 @@ impl Lane {
             unnoted: false,
             pace,
             disabling: None,
+            disabled: false,
             timer: None,
             touched: false,
             tally: Tally { delivered: 0, failed: 0, rejected: 0, unattempted: 0, dead: 0, took: Duration::ZERO },
@@ -189,6 +192,11 @@ impl Lane {
     /// Whether deliveries may begin at all.
     pub(super) const fn takes(&self) -> bool {
         self.terms.active && !self.gone && self.disabling.is_none()
+    }
+
+    /// Whether it is disabled, or about to be: what it is owed is held, and none of it dies.
+    pub(super) const fn keeps(&self) -> bool {
+        self.disabling.is_some() || (self.disabled && !self.terms.active)
     }
 
     /// Something is due at `at`, perhaps sooner than was known.

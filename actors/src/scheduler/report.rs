@@ -119,7 +119,7 @@ impl Core {
         let tried = Tried {
             charged: flying.attempt.saturating_sub(uncharged),
             owed_for: flying.owed_for.saturating_add(now.saturating_sub(flying.claimed_at)),
-            kept: lane.disabling.is_some(),
+            kept: lane.keeps(),
         };
         let (then, state) = decide(&outcome, tried, &lane.terms.retry, random);
         let kind = outcome.kind();
@@ -259,10 +259,12 @@ impl Core {
                 lane.not_before = lane.not_before.max(now.saturating_add(wait.min(RETRY_AFTER_MAX)));
                 self.to_note.insert(id);
             }
+            // It was told already: by another call that was under way.
+            Signal::Disable(_) if lane.keeps() => {}
             Signal::Disable(reason) => {
                 let reason = cut(reason, REASON_MAX);
                 // What fails while one of our own events is delivered makes no further one.
-                lane.disabling.get_or_insert(Disabling { reason, tell: !ours, asked: false });
+                lane.disabling = Some(Disabling { reason, tell: !ours, asked: false });
                 self.ask_to_disable(id);
             }
         }

@@ -128,6 +128,53 @@ async fn a_receiver_that_is_gone_disables_its_subscription_and_a_resume_ends_tha
     assert_eq!(told[0].event_type.as_str(), "posthaste:subscription:recovered");
 }
 
+/// Answers the first with 410 at once, the second with 410 and the others with 500 a second later.
+#[derive(Default)]
+struct GoneByAndBy(AtomicU32);
+
+impl Deliveree<Notification> for GoneByAndBy {
+    fn deliver(&self, batch: Batch<Notification>, report: Reporter) -> BoxFuture<()> {
+        let first = self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            for (n, delivery) in (first..).zip(batch.deliveries) {
+                if n > 0 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                if n < 2 {
+                    report.signal(Signal::Disable("status: 410".into()));
+                }
+                report.outcome(delivery.ticket, failed(if n < 2 { 410 } else { 500 }));
+            }
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+#[actix::test]
+async fn what_is_under_way_when_a_receiver_is_gone_is_held_as_well_and_the_end_is_told_once() {
+    let receiver = Arc::new(GoneByAndBy::default());
+    let mut gone = healthy("gone");
+    gone.make = Arc::new(move || AnyDeliveree::Notification(Arc::clone(&receiver) as _));
+    gone.retry = RetryPolicy { attempts: Some(1), ..RetryPolicy::default() };
+    let mut house = House::with(vec![to(gone, "shop:**"), to(healthy("ours"), "posthaste:**")]).await;
+    let events = house.record("shop:paid", 4).await;
+    // Four that failed, and the news.
+    house.attempts(5).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for event in events {
+        assert_eq!(
+            house.state(event, "gone").await,
+            State::Held,
+            "no attempt of a subscription that is disabled is its last"
+        );
+    }
+    assert_eq!(house.types().await.iter().filter(|t| *t == "posthaste:subscription:disabled").count(), 1);
+    assert!(!house.types().await.iter().any(|t| t == "posthaste:delivery:dead"));
+}
+
 #[actix::test]
 async fn a_pause_of_a_disabled_subscription_leaves_it_disabled_and_its_resume_is_told() {
     let mut gone = healthy("gone");

@@ -86,7 +86,10 @@ impl Target {
             "https" => true,
             _ => return Err(TargetError::Scheme),
         };
-        if !url.username().is_empty() || url.password().is_some() || text.contains("://@") {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || text.split_once("://").is_some_and(|(_, rest)| rest.starts_with('@'))
+        {
             return Err(TargetError::Userinfo);
         }
         if url.fragment().is_some() {
@@ -225,6 +228,7 @@ mod tests {
             ("http://u:p@a.example/", TargetError::Userinfo),
             ("http://u@a.example/", TargetError::Userinfo),
             ("http://@a.example/", TargetError::Userinfo),
+            ("http://@a.example/?next=https://b.example", TargetError::Userinfo),
             ("http://a.example/#x", TargetError::Fragment),
             ("http://a.example:0/", TargetError::Port),
             ("http://a.example:99999/", TargetError::NotAbsolute),
@@ -236,6 +240,8 @@ mod tests {
         ] {
             assert_eq!(Target::parse(text), Err(error), "{text}");
         }
+        // An @ further on is nobody's name.
+        assert!(Target::parse("https://a.example/h?next=https://@me").is_ok());
         let long = format!("http://a.example/{}", "a".repeat(URL_MAX));
         assert_eq!(Target::parse(&long), Err(TargetError::TooLong));
     }

@@ -4,7 +4,8 @@
 //! Pure, and on its own feet: it shares no code with what signs.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hmac::{Hmac, Mac as _};
 use hyper::header::HeaderMap;
 use sha2::Sha256;
@@ -15,6 +16,37 @@ const TOLERANCE: u64 = 5 * 60;
 const ENTRIES_MAX: usize = 16;
 /// What the headers of the standard scheme begin with.
 const PREFIX: &str = "webhook-";
+
+/// Standard base64, padded or not: a secret may be written either way.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A secret as the command line has it, not read yet; shown nowhere, right or wrong.
+#[derive(Clone)]
+pub(super) struct Given(String);
+
+impl Given {
+    /// Takes it as it is.
+    pub(super) fn take(text: &str) -> Result<Self, std::convert::Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What a secret is, without the value.
+    pub(super) fn read(&self) -> Result<Key, String> {
+        Key::parse(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Given(…)")
+    }
+}
 
 /// A secret; shown nowhere.
 #[derive(Clone)]
@@ -36,7 +68,7 @@ impl Key {
     /// # Errors
     /// What a secret is.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let decoded = text.strip_prefix("whsec_").map(|rest| STANDARD.decode(rest).unwrap_or_default());
+        let decoded = text.strip_prefix("whsec_").map(|rest| BASE64.decode(rest).unwrap_or_default());
         let good = match &decoded {
             Some(bytes) => (24..=64).contains(&bytes.len()),
             None => (16..=256).contains(&text.len()),
@@ -135,7 +167,7 @@ fn standard(prefix: &str, headers: &HeaderMap, body: &[u8], keys: &[Key], now: u
     if entries.is_empty() {
         return Finding::NoVersion;
     }
-    let entries: Vec<Vec<u8>> = entries.into_iter().filter_map(|entry| STANDARD.decode(entry).ok()).collect();
+    let entries: Vec<Vec<u8>> = entries.into_iter().filter_map(|entry| BASE64.decode(entry).ok()).collect();
     let finding = explain(body, keys, [Key::decoded, Key::text], |key, body| {
         let mac = mac(key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
         mac.is_some_and(|mac| entries.iter().any(|entry| mac.clone().verify_slice(entry).is_ok()))
@@ -300,7 +332,7 @@ mod tests {
 
     fn v1(key: &[u8], at: &str, body: &[u8]) -> String {
         let mac = mac(key, &[format!("{ID}.{at}.").as_bytes(), body]).unwrap();
-        format!("v2,x v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+        format!("v2,x v1,{}", BASE64.encode(mac.finalize().into_bytes()))
     }
 
     fn hex(key: &[u8], body: &[u8]) -> String {
@@ -432,5 +464,14 @@ mod tests {
             assert!(Key::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(format!("{:?}", key(TEXT)), "Key(…)");
+        assert_eq!(format!("{:?}", Given::take(TEXT)), "Ok(Given(…))");
+    }
+
+    #[test]
+    fn a_secret_is_read_with_its_padding_or_without_it_as_the_daemon_reads_it() {
+        let padded = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let bare = padded.trim_end_matches('=');
+        assert_eq!(key(padded).decoded, key(bare).decoded);
+        assert_eq!(key(bare).decoded.map(|bytes| bytes.len()), Some(32));
     }
 }
