@@ -74,7 +74,6 @@ fn wrong_use_is_refused() {
         "send",
         "listen --status abc",
         "listen --status 100",
-        "listen --secret hello",
         "events --limit 0",
         "deliveries retry",
         "subscriptions create s",
