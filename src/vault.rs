@@ -62,6 +62,11 @@ impl Vault {
         self.sealer(mark).is_some()
     }
 
+    /// Whether there is a previous key.
+    pub(crate) const fn opens_others(&self) -> bool {
+        !self.previous.is_empty()
+    }
+
     /// Seals for the subscription of this name.
     pub(crate) fn seal(&self, name: &str, secret: &[u8], random: SystemRandom) -> String {
         let mut nonce = [0; NONCE_BYTES];

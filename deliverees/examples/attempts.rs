@@ -1,14 +1,15 @@
 //! Measures what an attempt costs: webhooks to a receiver on loopback, which runs in a thread of its own.
 //!
 //! `cargo run --release -p posthaste-deliverees --example attempts -- [attempts] [at once] [url] [file with an authority] [secrets]`;
-//! prints attempts a second and the CPU time of the sending thread for one, and what the guard takes to judge an address.
-//! With a URL that receiver is taken, over TLS if it is https; more secrets show what a signature costs.
+//! prints attempts a second and the CPU time of the sending thread for one, what the guard takes to judge an address, and what a
+//! signature takes. With a URL that receiver is taken, over TLS if it is https; each secret more is a signature more.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "a program of its own: its clocks and threads are what it measures with"
 )]
 
+use posthaste_deliverees::webhook::sign::Secret;
 use posthaste_deliverees::{Guard, Http, Kinds, Tools};
 use posthaste_events::seams::Clock;
 use posthaste_events::{
@@ -21,6 +22,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What is signed with.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 struct WallClock;
 
@@ -76,6 +80,19 @@ fn judging(guard: &Guard) -> Result<f64, Box<dyn Error>> {
     Ok(took.as_secs_f64() * 1e9 / f64::from(TIMES))
 }
 
+/// Nanoseconds that a signature of a body of so many bytes takes.
+fn signing(secret: &Secret, bytes: usize) -> Result<f64, Box<dyn Error>> {
+    let times = u32::try_from(200_000_000 / (bytes + 1_000))?;
+    let body = vec![b'x'; bytes];
+    let began = Instant::now();
+    let signed = (0..times).filter(|_| secret.v1("msg_1", "1900000000", std::hint::black_box(&body)).is_some()).count();
+    let took = began.elapsed();
+    if signed != times as usize {
+        return Err("there was no signature".into());
+    }
+    Ok(took.as_secs_f64() * 1e9 / f64::from(times))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut given = std::env::args().skip(1);
     let count = given.next().map(|text| text.parse::<u64>()).transpose()?.unwrap_or(200_000);
@@ -92,12 +109,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let url = given.next().unwrap_or_else(|| format!("http://{address}/hooks"));
     let authority = given.next().map(std::fs::read_to_string).transpose()?;
     let secrets = given.next().map(|text| text.parse::<usize>()).transpose()?.unwrap_or(1);
-    let mut options =
-        serde_json::json!({ "url": url, "secrets": vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; secrets] });
+    let mut options = serde_json::json!({ "url": url, "secrets": vec![SECRET; secrets] });
     if let Some(authority) = authority {
         options["ca"] = authority.into();
     }
     let judging = judging(&guard)?;
+    let secret = Secret::parse(SECRET)?;
+    let (short, long) = (signing(&secret, 300)?, signing(&secret, 20 * 1024)?);
     let kinds = Kinds::built_in();
     let kind = kinds.get("webhook").ok_or("no such kind")?;
     let options = options.as_object().ok_or("not an object")?;
@@ -140,7 +158,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let each = cpu.as_secs_f64() * 1e6 / arrived.max(1) as f64;
     let line =
         format!("{arrived} delivered, {:.0} a second, {each:.1} µs of CPU each\n", arrived as f64 / took.as_secs_f64());
-    let line = format!("{line}the guard takes {judging:.0} ns an address\n");
+    let line = format!(
+        "{line}the guard takes {judging:.0} ns an address\na signature takes {short:.0} ns of 300 bytes, {long:.0} ns of 20 KiB\n"
+    );
     std::io::stdout().write_all(line.as_bytes())?;
     Ok(())
 }

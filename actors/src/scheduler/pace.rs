@@ -2,7 +2,8 @@
 //!
 //! A call takes a slot when it begins, and frees it one span after it *ended*. The receiver sees a call at some moment
 //! between the two, so that of any `calls + 1` of them the last begins a whole span after another ended: more than `calls` in a
-//! span is impossible at the receiver's clock too, however long each is on its way. What a receiver takes long to answer
+//! span is impossible at the receiver's clock too, however long each is on its way, but for what ended at its timeout and is read
+//! later all the same. What a receiver takes long to answer
 //! costs rate: `calls` in a span and the time of one call. Decides nothing but that; see decision 12.
 
 use crate::settings::Rate;

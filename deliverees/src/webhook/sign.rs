@@ -94,7 +94,8 @@ impl Secret {
     }
 
     /// One entry of `webhook-signature`; `None` where the secret is no `whsec_…`.
-    pub(super) fn v1(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+    #[must_use]
+    pub fn v1(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
         let mut entry = String::with_capacity(48);
         entry.push_str("v1,");
         BASE64.encode_string(self.mac(id, timestamp, body)?.finalize().into_bytes(), &mut entry);
