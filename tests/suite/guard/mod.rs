@@ -114,9 +114,30 @@ fn control_without_the_guard_the_same_names_are_dialled() -> Result<()> {
     Ok(())
 }
 
-/// Delivers to a name that changes its mind, and to a server that redirects inwards; answers how often the world and
-/// how often a refused address was reached.
-fn rebind(allow: &[&str]) -> Result<(u64, u64)> {
+/// What one name led to.
+#[derive(Debug, Clone, Default)]
+struct Led {
+    /// Requests that reached the world.
+    outside: Count,
+    /// Requests that reached a refused address.
+    inside: Count,
+}
+
+/// Where requests arrived.
+#[derive(Debug, Clone, Default)]
+struct Reached {
+    /// By the name that changes its mind.
+    turning: Led,
+    /// By the other names.
+    others: Led,
+    /// Where the redirect leads to.
+    redirected: Count,
+    /// How many attempts at the name that changes its mind were refused.
+    refused: usize,
+}
+
+/// Delivers to a name that changes its mind, and to a server that redirects inwards.
+fn rebind(allow: &[&str]) -> Result<Reached> {
     let folder = folder()?;
     let network = PrivateNetwork::make()?;
     network.run(|| {
@@ -125,26 +146,31 @@ fn rebind(allow: &[&str]) -> Result<(u64, u64)> {
             let (public, inside) = (IpAddr::from(PUBLIC), IpAddr::from([10, 0, 0, 1]));
             match name {
                 "turning.test" => {
+                    let asked = turn.get();
                     turn.add(1);
                     // Two questions a resolution (IPv4 and IPv6), so both answers of one agree.
-                    Some(vec![if (turn.get() / 2).is_multiple_of(2) { public } else { inside }])
+                    Some(vec![if (asked / 2).is_multiple_of(2) { public } else { inside }])
                 }
                 "both.test" => Some(vec![inside, public]),
                 "public.test" => Some(vec![public]),
                 _ => None,
             }
         })?;
-        let (outside, inside) = (Count::default(), Count::default());
-        let (out, within) = (outside.clone(), inside.clone());
+        let reached = Reached::default();
+        let seen = reached.clone();
         let receiver = Receiver::on(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), move |request| {
-            if request.reached == IpAddr::from(PUBLIC) {
-                out.add(1)
+            let (name, port) = request.header("host").split_once(':').unwrap_or_default();
+            let led = if name == "turning.test" { &seen.turning } else { &seen.others };
+            if request.path == "/redirected" {
+                seen.redirected.add(1);
+            } else if request.reached == IpAddr::from(PUBLIC) {
+                led.outside.add(1);
             } else {
-                within.add(1)
+                led.inside.add(1);
             }
-            // Closed each time, so that every attempt dials anew; a redirect inwards in any case.
-            let inwards = vec![("location", "http://10.0.0.1/".to_owned()), ("connection", "close".to_owned())];
-            Reply::Full(302, inwards, Vec::new())
+            // Closed each time, so that every attempt dials anew; a redirect inwards in any case, to this very receiver.
+            let inwards = format!("http://10.0.0.1:{port}/redirected");
+            Reply::Full(302, vec![("location", inwards), ("connection", "close".to_owned())], Vec::new())
         })?;
         let port = receiver.address().port();
         let all = ["turning", "both", "public"].iter().fold(config(allow), |config, name| {
@@ -154,24 +180,34 @@ fn rebind(allow: &[&str]) -> Result<(u64, u64)> {
         });
         let mut daemon = Daemon::new(folder.path(), all)?;
         daemon.start()?;
-        daemon.client().post("/v1/events", &json!({ "type": "guard:sent" }))?;
+        let mut client = daemon.client();
+        let recorded = client.post("/v1/events", &json!({ "type": "guard:sent" }))?.json()?;
         for name in ["turning", "both", "public"] {
             daemon.settled(name, Duration::from_secs(30))?;
         }
-        Ok((outside.get(), inside.get()))
+        let event = client.get(&format!("/v1/events/{}", recorded["id"].as_str().context("an id")?))?;
+        let deliveries = event["deliveries"].as_array().context("deliveries")?;
+        let turning = deliveries.iter().find(|d| d["subscription"] == "turning").context("that of turning")?;
+        let attempts = turning["attempts"].as_array().context("attempts")?;
+        let refused = attempts.iter().filter(|a| a["error_class"] == "refused").count();
+        Ok(Reached { refused, ..reached })
     })
 }
 
 #[test]
 fn a_name_that_turns_inwards_and_a_redirect_inwards_are_not_followed() -> Result<()> {
-    let (outside, inside) = rebind(&[])?;
-    ensure!(outside >= 12 && inside == 0, "{outside} reached the world, {inside} a refused address");
+    let reached = rebind(&[])?;
+    let Reached { turning, others, redirected, refused } = &reached;
+    // It was right at first and turned then, so that a resolver which remembers, or a check before the dialling, is found.
+    ensure!(turning.outside.get() > 0 && *refused > 0 && turning.inside.get() == 0, "{reached:?}");
+    ensure!(others.outside.get() >= 12 && others.inside.get() == 0 && redirected.get() == 0, "{reached:?}");
     Ok(())
 }
 
 #[test]
 fn control_without_the_guard_a_name_that_turns_inwards_is_followed() -> Result<()> {
-    let (_, inside) = rebind(&["10.0.0.0/8"])?;
-    ensure!(inside > 0, "the test can not see where it was led");
+    let reached = rebind(&["10.0.0.0/8"])?;
+    let Reached { turning, refused, .. } = &reached;
+    ensure!(turning.outside.get() > 0 && turning.inside.get() > 0 && *refused == 0, "{reached:?}");
     Ok(())
 }
